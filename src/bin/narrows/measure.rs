@@ -1,0 +1,195 @@
+//! Measuring: every image through every codec, and what the network answers afterwards.
+//!
+//! The network runs once on the raw input and gives its answer and the features at all cuts. Then each
+//! codec encodes and decodes, and the rest of the network runs on what came out. Images go through in
+//! batches, batches to one worker a core; samples are put back in order, so results do not depend on
+//! the number of workers (but for the times).
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
+
+use anyhow::{Context, Result, anyhow};
+use image::RgbImage;
+use indicatif::ProgressBar;
+use ndarray::ArrayD;
+use rten::ThreadPool;
+
+use crate::codecs::{FeatureCodec, ImageCodec};
+use crate::images::Images;
+use crate::metrics::{Point, Sample, argmax, divergence};
+use crate::model::{Cut, Network, Pool, item, stack};
+use crate::normalize::Normalize;
+
+/// What to measure.
+pub struct Job<'a> {
+    /// The network.
+    pub network: &'a Network,
+    /// The images.
+    pub images: &'a dyn Images,
+    /// How pixels become input.
+    pub normalize: Normalize,
+    /// Codecs of the input.
+    pub image_codecs: Vec<ImageCodec>,
+    /// Cuts, and the codecs of the feature at each.
+    pub cuts: Vec<(Cut, Vec<FeatureCodec>)>,
+    /// Workers; 0 for one a core.
+    pub threads: usize,
+}
+
+/// What was measured.
+pub struct Measured {
+    /// Top-1 of the uncut network on the raw input.
+    pub top1: f64,
+    /// One point for each codec of the input, then for each cut and codec.
+    pub points: Vec<Point>,
+}
+
+/// The samples of one image, in the order of the points.
+type Row = (bool, Vec<Sample>);
+
+impl Job<'_> {
+    /// Runs all images; the bar counts them.
+    pub fn run(&self, bar: &ProgressBar) -> Result<Measured> {
+        let count = self.images.len();
+        bar.set_length(count as u64);
+        let threads = match self.threads {
+            0 => std::thread::available_parallelism().map_or(1, usize::from),
+            threads => threads,
+        };
+        let batch = self.network.batch(batch_size(self.images)?.min(count.div_ceil(threads)));
+        let next = AtomicUsize::new(0);
+        let work = || -> Result<Vec<(usize, Vec<Row>)>> {
+            let pool = (threads > 1).then(|| Arc::new(ThreadPool::with_num_threads(1)));
+            let mut codecs: Vec<Vec<FeatureCodec>> = self.cuts.iter().map(|(_, codecs)| codecs.clone()).collect();
+            let mut rows = Vec::new();
+            loop {
+                let first = next.fetch_add(batch, Ordering::Relaxed);
+                if first >= count {
+                    return Ok(rows);
+                }
+                let last = (first + batch).min(count);
+                let result = self.batch(first, last, &mut codecs, &pool);
+                if result.is_err() {
+                    next.store(count, Ordering::Relaxed); // the others need not go on
+                }
+                rows.push((first, result?));
+                bar.inc((last - first) as u64);
+            }
+        };
+        let results: Vec<Result<_>> = std::thread::scope(|scope| {
+            let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+            let join = |worker: std::thread::ScopedJoinHandle<'_, _>| {
+                worker.join().unwrap_or_else(|_| Err(anyhow!("a worker stopped")))
+            };
+            workers.into_iter().map(join).collect()
+        });
+        let mut batches = results.into_iter().collect::<Result<Vec<_>>>()?.concat();
+        batches.sort_by_key(|&(first, _)| first);
+        let rows: Vec<Row> = batches.into_iter().flat_map(|(_, rows)| rows).collect();
+        bar.finish_and_clear();
+        self.sum_up(&rows)
+    }
+
+    fn sum_up(&self, rows: &[Row]) -> Result<Measured> {
+        let column = |i: usize| rows.iter().map(|(_, samples)| samples[i]).collect::<Vec<_>>();
+        let first = self.images.pixels(0)?;
+        let mut points = Vec::new();
+        for codec in &self.image_codecs {
+            let samples = column(points.len());
+            points.push(Point::new(None, codec.name(), &codec.setting(), first.as_raw().len(), &samples));
+        }
+        for (cut, codecs) in &self.cuts {
+            for codec in codecs {
+                let samples = column(points.len());
+                points.push(Point::new(Some(&cut.name), codec.name, &codec.setting, cut.elements(), &samples));
+            }
+        }
+        let correct = rows.iter().filter(|(correct, _)| *correct).count();
+        Ok(Measured { top1: correct as f64 / rows.len().max(1) as f64, points })
+    }
+
+    /// The samples of images `first..last`.
+    fn batch(&self, first: usize, last: usize, codecs: &mut [Vec<FeatureCodec>], pool: &Pool) -> Result<Vec<Row>> {
+        let images = (first..last).map(|i| self.images.pixels(i)).collect::<Result<Vec<RgbImage>>>()?;
+        let cuts: Vec<&Cut> = self.cuts.iter().map(|(cut, _)| cut).collect();
+        let (reference, features) = self.network.run(&self.normalize.batch(&images)?, &cuts, pool)?;
+        let labels: Vec<usize> = (first..last).map(|i| self.images.label(i)).collect();
+        let mut rows: Vec<Row> =
+            reference.iter().zip(&labels).map(|(logits, &label)| (argmax(logits) == label, Vec::new())).collect();
+        let mut record = |costs: &[Cost], answers: &[Vec<f32>]| {
+            for (i, (_, samples)) in rows.iter_mut().enumerate() {
+                let answer = argmax(&answers[i]);
+                samples.push(Sample {
+                    bytes: costs[i].bytes,
+                    correct: answer == labels[i],
+                    agrees: answer == argmax(&reference[i]),
+                    divergence: divergence(&reference[i], &answers[i]),
+                    encode: costs[i].encode,
+                    decode: costs[i].decode,
+                });
+            }
+        };
+        for codec in &self.image_codecs {
+            let coded = images.iter().map(|image| {
+                cost(|| codec.encode(image), |bytes| codec.decode(bytes, image.dimensions()))
+                    .with_context(|| format!("{} {}", codec.name(), codec.setting()))
+            });
+            let (costs, decoded): (Vec<Cost>, Vec<RgbImage>) = coded.collect::<Result<Vec<_>>>()?.into_iter().unzip();
+            if codec.is_lossless() && decoded == images {
+                record(&costs, &reference);
+            } else {
+                record(&costs, &self.network.run(&self.normalize.batch(&decoded)?, &[], pool)?.0);
+            }
+        }
+        for (((cut, _), codecs), features) in self.cuts.iter().zip(codecs).zip(&features) {
+            let features: Vec<ArrayD<f32>> = (0..images.len()).map(|i| item(features, i)).collect();
+            for codec in codecs {
+                let name = format!("{} {} at {}", codec.name, codec.setting, cut.name);
+                let coded = features.iter().map(|feature| {
+                    code(codec, feature).with_context(|| name.clone())
+                });
+                let (costs, decoded): (Vec<Cost>, Vec<ArrayD<f32>>) =
+                    coded.collect::<Result<Vec<_>>>()?.into_iter().unzip();
+                if codec.lossless && decoded == features {
+                    record(&costs, &reference);
+                } else {
+                    record(&costs, &self.network.tail(&stack(&decoded)?, cut, pool)?);
+                }
+            }
+        }
+        Ok(rows)
+    }
+}
+
+/// What sending one image or feature costs.
+struct Cost {
+    bytes: usize,
+    encode: f64,
+    decode: f64,
+}
+
+/// Encodes and decodes, with a clock beside it.
+fn cost<T>(encode: impl FnOnce() -> Result<Vec<u8>>, decode: impl FnOnce(&[u8]) -> Result<T>) -> Result<(Cost, T)> {
+    let start = Instant::now();
+    let bytes = encode()?;
+    let encoded = Instant::now();
+    let decoded = decode(&bytes)?;
+    let cost = Cost {
+        bytes: bytes.len(),
+        encode: (encoded - start).as_secs_f64() * 1e6,
+        decode: encoded.elapsed().as_secs_f64() * 1e6,
+    };
+    Ok((cost, decoded))
+}
+
+fn code(codec: &mut FeatureCodec, feature: &ArrayD<f32>) -> Result<(Cost, ArrayD<f32>)> {
+    let cell = std::cell::RefCell::new(codec);
+    cost(|| cell.borrow_mut().encode(feature), |bytes| cell.borrow_mut().decode(bytes, feature.shape()))
+}
+
+/// Images to run at once: many small ones, few large ones.
+fn batch_size(images: &dyn Images) -> Result<usize> {
+    let pixels = images.pixels(0)?.as_raw().len();
+    Ok((1_000_000 / pixels.max(1)).clamp(4, 64))
+}

@@ -1,0 +1,537 @@
+//! Encoder and decoder: the path of one feature, top to bottom.
+//!
+//! ```text
+//! encode:  feature -> integers -> transform -> quantize -> context -> rans_encode -> container
+//! decode:  container -> rans_decode (context recomputed) -> dequantize -> inverse transform -> feature
+//! ```
+
+use std::sync::Arc;
+
+use crate::chunk::{self, ChunkScratch, Coding};
+use crate::container::{Header, Layout, Mode, Reader};
+use crate::error::{Error, Result};
+use crate::geometry::Grid;
+use crate::kernels::portable::{MAX_LANES, dequantize, feature_to_int};
+use crate::limits::Limits;
+use crate::lossless::Lossless;
+use crate::packed::{self, Packed};
+use crate::plain;
+use crate::plan::Plan;
+use crate::profile::Profile;
+use crate::quality::{self, COARSEST, FINEST, Quality};
+use crate::tensor::{Element, Feature, FeatureView, ViewData, with_array};
+use crate::transform::{self, Blocks, TransformScratch};
+
+/// Encodes one feature: with a profile if there is one, else in mode [`Mode::Plain`].
+///
+/// Makes a new [`Encoder`] each time; keep one where features come in numbers.
+///
+/// # Errors
+/// As [`Encoder::encode`].
+pub fn encode<'a>(
+    feature: impl Into<FeatureView<'a>>,
+    profile: Option<&Arc<Profile>>,
+    quality: Quality,
+) -> Result<Vec<u8>> {
+    let mut encoder = match profile {
+        Some(profile) => Encoder::with_profile(profile.clone()),
+        None => Encoder::plain(),
+    };
+    encoder.encode(feature, quality)
+}
+
+/// Decodes one stream of any mode; those of mode [`Mode::Profile`] need their profile.
+///
+/// # Errors
+/// As [`Decoder::decode`].
+pub fn decode(bytes: &[u8], profile: Option<&Arc<Profile>>) -> Result<Feature> {
+    let mut decoder = Decoder::new();
+    if let Some(profile) = profile {
+        decoder = decoder.profile(profile.clone());
+    }
+    decoder.decode(bytes)
+}
+
+#[derive(Debug, Clone)]
+enum Method {
+    Profile(Arc<Profile>),
+    Plain,
+    Packed(Packed),
+    Lossless(Lossless),
+}
+
+/// Turns features into streams. It keeps its buffers: after the first features of a shape, encoding
+/// into a reused `Vec` allocates nothing.
+///
+/// Which should I use? [`with_profile`](Encoder::with_profile) whenever samples of the feature can be
+/// had; [`plain`](Encoder::plain) before there are any; [`packed`](Encoder::packed) where the size must
+/// not vary; [`lossless`](Encoder::lossless) where the tail must see every bit.
+#[derive(Debug, Clone)]
+pub struct Encoder {
+    method: Method,
+    chunks: Option<usize>,
+    lanes: Option<usize>,
+    rdo: bool,
+    scratch: Scratch,
+}
+
+#[derive(Debug, Default, Clone)]
+struct Scratch {
+    source: Vec<f32>,
+    values: Vec<i16>,
+    decoded: Vec<i16>,
+    coefficients: Vec<i32>,
+    block: Vec<i32>,
+    symbols: Vec<i32>,
+    transform: TransformScratch,
+    chunk: ChunkScratch,
+    plan: Plan,
+    params: Vec<u8>,
+    best: Vec<u8>,
+}
+
+impl Encoder {
+    fn new(method: Method) -> Self {
+        Encoder { method, chunks: None, lanes: None, rdo: true, scratch: Scratch::default() }
+    }
+
+    /// Encodes with a profile: fewest bytes for the task that it was fitted to.
+    pub fn with_profile(profile: Arc<Profile>) -> Self {
+        Self::new(Method::Profile(profile))
+    }
+
+    /// Encodes without a profile: uniform steps, built-in tables, one scale index per channel in the stream.
+    pub fn plain() -> Self {
+        Self::new(Method::Plain)
+    }
+
+    /// Encodes every element in the same number of bits; the quality is not used.
+    pub fn packed(packed: Packed) -> Self {
+        Self::new(Method::Packed(packed))
+    }
+
+    /// Encodes bit-exactly; the quality is not used.
+    pub fn lossless() -> Self {
+        Self::new(Method::Lossless(Lossless::default()))
+    }
+
+    /// Splits each stream into this many chunks, which decode independently (at least 1, at most one
+    /// per row of blocks). More chunks decode in parallel and cost their contexts and four bytes a
+    /// lane each. Default: one for every batch item.
+    pub fn chunks(mut self, chunks: usize) -> Self {
+        self.chunks = Some(chunks);
+        self
+    }
+
+    /// Interleaves this many rANS states: 1, 2, 4, 8, 16 or 32. Default: as many as cost about 1 % of the payload.
+    pub fn lanes(mut self, lanes: usize) -> Self {
+        self.lanes = Some(lanes);
+        self
+    }
+
+    /// Turns rate-distortion optimised quantisation on or off. Default: on, as the profile fitted it.
+    pub fn rdo(mut self, rdo: bool) -> Self {
+        self.rdo = rdo;
+        self
+    }
+
+    /// Encodes one feature.
+    ///
+    /// # Errors
+    /// `InvalidInput` if the feature does not fit the profile or the options are out of range;
+    /// `LimitExceeded` if a byte budget is below what the feature needs (it says how much).
+    pub fn encode<'a>(&mut self, feature: impl Into<FeatureView<'a>>, quality: Quality) -> Result<Vec<u8>> {
+        let mut out = Vec::new();
+        self.encode_into(feature, quality, &mut out)?;
+        Ok(out)
+    }
+
+    /// Encodes one feature into `out`, which is emptied first.
+    ///
+    /// # Errors
+    /// As [`Encoder::encode`]; `out` is then empty.
+    pub fn encode_into<'a>(
+        &mut self,
+        feature: impl Into<FeatureView<'a>>,
+        quality: Quality,
+        out: &mut Vec<u8>,
+    ) -> Result<()> {
+        out.clear();
+        let result = self.encode_view(&feature.into(), quality, out);
+        if result.is_err() {
+            out.clear();
+        }
+        result
+    }
+
+    fn encode_view(&mut self, view: &FeatureView<'_>, quality: Quality, out: &mut Vec<u8>) -> Result<()> {
+        view.checked()?;
+        if self.lanes.is_some_and(|lanes| !lanes.is_power_of_two() || lanes > MAX_LANES) {
+            return Err(Error::invalid("lanes must be 1, 2, 4, 8, 16 or 32"));
+        }
+        let layout = Layout::new(view.dtype(), view.axes(), view.shape())?;
+        layout.elements()?;
+        match &mut self.method {
+            Method::Profile(profile) => {
+                let profile = profile.clone();
+                self.encode_profile(&profile, view, layout, quality, out)
+            }
+            Method::Plain => self.encode_plain(view, layout, quality, out),
+            Method::Packed(packed) => {
+                packed::encode(packed, view, layout, (&mut self.scratch.source, &mut self.scratch.params), out)?;
+                within_budget(quality, out.len())
+            }
+            Method::Lossless(lossless) => {
+                lossless.encode(view, layout, out)?;
+                within_budget(quality, out.len())
+            }
+        }
+    }
+
+    fn encode_profile(
+        &mut self,
+        profile: &Profile,
+        view: &FeatureView<'_>,
+        layout: Layout,
+        quality: Quality,
+        out: &mut Vec<u8>,
+    ) -> Result<()> {
+        if layout.channels() != profile.layout.channels() {
+            return Err(Error::invalid(format!(
+                "the feature has {} channels, profile {:016x} was fitted on {}",
+                layout.channels(),
+                profile.hash,
+                profile.layout.channels()
+            )));
+        }
+        let grid = Grid::new(&layout);
+        // feature -> integers -> transform
+        gather_int(view, &grid, profile.exponent, &mut self.scratch.values);
+        let scratch = &mut self.scratch;
+        transform::forward(profile, &grid, &scratch.values, &mut scratch.coefficients, &mut scratch.transform);
+        let blocks = Blocks::new(&grid, profile.block());
+        let coding = Coding {
+            bank: &profile.bank,
+            context: profile.context,
+            rows: blocks.rows,
+            plane_rows: blocks.plane_rows,
+            columns: blocks.columns,
+            chunks: chunk::count(self.chunks, grid.items, blocks.rows),
+            lanes: self.lanes,
+            lambda: if self.rdo { profile.lambda } else { 0 },
+        };
+        let header = Header {
+            mode: Mode::Profile,
+            lanes: 1,
+            profile: Some((profile.hash, 0)),
+            layout: (layout != profile.layout).then_some(layout),
+            chunks: coding.chunks,
+        };
+        // quantize -> context -> rans_encode -> container, at the quality that was asked for
+        let at = |index: i16, scratch: &mut Scratch, out: &mut Vec<u8>| {
+            scratch.plan.set(profile, index);
+            out.clear();
+            let Scratch { coefficients, symbols, chunk: buffers, plan, .. } = scratch;
+            chunk::quantize(&coding, plan, coefficients, symbols);
+            let header = Header { profile: Some((profile.hash, index)), ..header };
+            chunk::encode(&coding, header, &[], &plan.tables, symbols, buffers, out)
+        };
+        match quality {
+            Quality::Scale(scale) => at(scale_index(scale)?, scratch, out),
+            Quality::Bytes(budget) => search_budget(budget, scratch, out, at),
+            Quality::Sqnr(target) => {
+                gather_f32(view, &grid, &mut scratch.source);
+                search_sqnr(target, scratch, out, |index, scratch, out| {
+                    at(index, scratch, out)?;
+                    inverse_symbols(profile, &grid, scratch);
+                    Ok(sqnr(&scratch.source, &scratch.decoded, profile.exponent))
+                })
+            }
+        }
+    }
+
+    fn encode_plain(
+        &mut self,
+        view: &FeatureView<'_>,
+        layout: Layout,
+        quality: Quality,
+        out: &mut Vec<u8>,
+    ) -> Result<()> {
+        let grid = Grid::new(&layout);
+        let scratch = &mut self.scratch;
+        gather_f32(view, &grid, &mut scratch.source);
+        let exponent = plain::exponent(&scratch.source);
+        gather_int(view, &grid, exponent, &mut scratch.values);
+        scratch.coefficients.clear();
+        scratch
+            .coefficients
+            .extend(scratch.values.iter().map(|&value| i32::from(value) << transform::COEFFICIENT_BITS));
+        let rows = grid.planes * grid.height;
+        let coding = Coding {
+            bank: plain::bank(),
+            context: plain::CONTEXT,
+            rows,
+            plane_rows: grid.height,
+            columns: grid.width,
+            chunks: chunk::count(self.chunks, grid.items, rows),
+            lanes: self.lanes,
+            lambda: if self.rdo { plain::LAMBDA } else { 0 },
+        };
+        let header =
+            Header { mode: Mode::Plain, lanes: 1, profile: None, layout: Some(layout), chunks: coding.chunks };
+        let base = plain::base_step(&scratch.coefficients);
+        let at = |index: i16, scratch: &mut Scratch, out: &mut Vec<u8>| {
+            let Scratch { coefficients, symbols, chunk: buffers, plan, params, .. } = scratch;
+            plain::plan(plan, params, coefficients, grid.channels, exponent, base + i32::from(index));
+            out.clear();
+            chunk::quantize(&coding, plan, coefficients, symbols);
+            chunk::encode(&coding, header, params, &plan.tables, symbols, buffers, out)
+        };
+        match quality {
+            Quality::Scale(scale) => at(scale_index(scale)?, scratch, out),
+            Quality::Bytes(budget) => search_budget(budget, scratch, out, at),
+            Quality::Sqnr(target) => search_sqnr(target, scratch, out, |index, scratch, out| {
+                at(index, scratch, out)?;
+                plain::reconstruct(&scratch.plan, &scratch.symbols, &grid, &mut scratch.decoded);
+                Ok(sqnr(&scratch.source, &scratch.decoded, exponent))
+            }),
+        }
+    }
+}
+
+/// Turns streams back into features. It keeps its buffers and any number of profiles.
+#[derive(Debug, Clone, Default)]
+pub struct Decoder {
+    profiles: Vec<Arc<Profile>>,
+    limits: Limits,
+    plan: Option<(u64, i16)>,
+    scratch: Scratch,
+}
+
+impl Decoder {
+    /// A decoder without profiles, with the default limits.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a profile; streams find theirs by its hash.
+    pub fn profile(mut self, profile: Arc<Profile>) -> Self {
+        self.profiles.push(profile);
+        self
+    }
+
+    /// Sets the limits.
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// Decodes one stream of any mode into a feature of the shape and type that was encoded.
+    ///
+    /// # Errors
+    /// `Corrupt` or `Truncated` for bytes that no encoder makes, `ProfileMismatch` if the profile is
+    /// not among those given, `LimitExceeded` if the feature is larger than the limits allow,
+    /// `Unsupported` for a later version. Never panics, whatever the bytes.
+    pub fn decode(&mut self, bytes: &[u8]) -> Result<Feature> {
+        let mut reader = Reader::new(bytes);
+        let header = Header::read(&mut reader, &self.limits)?;
+        match header.mode {
+            Mode::Profile => self.decode_profile(&header, reader),
+            Mode::Plain => self.decode_plain(&header, reader),
+            Mode::Packed => packed::decode(&header, reader),
+            Mode::Lossless => Lossless::decode(&header, reader),
+        }
+    }
+
+    fn decode_profile(&mut self, header: &Header, reader: Reader<'_>) -> Result<Feature> {
+        let (hash, index) = header.profile.unwrap_or_default();
+        let Some(profile) = self.profiles.iter().find(|profile| profile.hash == hash).cloned() else {
+            let given = self.profiles.first().map(|profile| profile.hash);
+            return Err(Error::ProfileMismatch { stream: hash, given });
+        };
+        let layout = header.layout.unwrap_or(profile.layout);
+        if layout.channels() != profile.layout.channels() {
+            return Err(Error::corrupt("the number of channels is not the profile's", 0));
+        }
+        let grid = Grid::new(&layout);
+        Limits::check("decoded bytes", (grid.len() * layout.dtype.size()) as u64, self.limits.output_bytes)?;
+        let scratch = &mut self.scratch;
+        if self.plan != Some((hash, index)) {
+            scratch.plan.set(&profile, index);
+            self.plan = Some((hash, index));
+        }
+        let blocks = Blocks::new(&grid, profile.block());
+        let coding = Coding {
+            bank: &profile.bank,
+            context: profile.context,
+            rows: blocks.rows,
+            plane_rows: blocks.plane_rows,
+            columns: blocks.columns,
+            chunks: header.chunks,
+            lanes: Some(header.lanes),
+            lambda: 0,
+        };
+        chunk::decode(&coding, reader, &scratch.plan.tables, &mut scratch.symbols)?;
+        inverse_symbols(&profile, &grid, scratch);
+        Ok(scatter_int(&layout, &grid, &scratch.decoded, profile.exponent))
+    }
+
+    fn decode_plain(&mut self, header: &Header, mut reader: Reader<'_>) -> Result<Feature> {
+        let layout = header.layout.ok_or(Error::corrupt("a stream without a profile has no shape", 1))?;
+        let grid = Grid::new(&layout);
+        self.plan = None;
+        let scratch = &mut self.scratch;
+        let lengths = chunk::read_lengths(header.chunks, &mut reader)?;
+        let exponent = plain::read(&mut reader, &mut scratch.plan, grid.channels)?;
+        let coding = Coding {
+            bank: plain::bank(),
+            context: plain::CONTEXT,
+            rows: grid.planes * grid.height,
+            plane_rows: grid.height,
+            columns: grid.width,
+            chunks: header.chunks,
+            lanes: Some(header.lanes),
+            lambda: 0,
+        };
+        chunk::decode_chunks(&coding, lengths, reader, &scratch.plan.tables, &mut scratch.symbols)?;
+        plain::reconstruct(&scratch.plan, &scratch.symbols, &grid, &mut scratch.decoded);
+        Ok(scatter_int(&layout, &grid, &scratch.decoded, exponent))
+    }
+}
+
+/// Symbols -> dequantize -> inverse transform, into `scratch.decoded`.
+fn inverse_symbols(profile: &Profile, grid: &Grid, scratch: &mut Scratch) {
+    let Scratch { decoded, symbols, block, transform, plan, .. } = scratch;
+    let count = plan.active.len();
+    transform::inverse(profile, grid, decoded, transform, block, |index, coefficients| {
+        coefficients.copy_from_slice(&profile.means);
+        let row = &symbols[index * count..][..count];
+        for ((&symbol, &channel), dequantizer) in row.iter().zip(&plan.active).zip(&plan.dequantizers) {
+            coefficients[channel as usize] = dequantize(symbol, dequantizer);
+        }
+    });
+}
+
+/// 2^exponent as f32; exponents beyond f32's normal range are clamped.
+pub(crate) fn power_of_two(exponent: i32) -> f32 {
+    f32::from_bits(((exponent.clamp(-126, 127) + 127) as u32) << 23)
+}
+
+fn gather_int(view: &FeatureView<'_>, grid: &Grid, exponent: i32, values: &mut Vec<i16>) {
+    values.clear();
+    values.resize(grid.len(), 0);
+    let scale = power_of_two(exponent);
+    with_array!(ViewData, view.data(), array => grid.gather(array, values, |x| feature_to_int(x.to_f32(), scale)));
+}
+
+fn gather_f32(view: &FeatureView<'_>, grid: &Grid, values: &mut Vec<f32>) {
+    values.clear();
+    values.resize(grid.len(), 0.0);
+    with_array!(ViewData, view.data(), array => grid.gather(array, values, |x| x.to_f32()));
+}
+
+fn scatter_int(layout: &Layout, grid: &Grid, values: &[i16], exponent: i32) -> Feature {
+    let shape = layout.shape();
+    let scale = power_of_two(-exponent);
+    let mut feature = Feature::zeros(layout.dtype, &shape);
+    with_array!(Feature, &mut feature, array => {
+        if let Some(out) = array.as_slice_mut() {
+            grid.scatter(values, &shape, out, |value| Element::from_f32(f32::from(value) * scale));
+        }
+    });
+    feature
+}
+
+fn scale_index(scale: f32) -> Result<i16> {
+    let index = quality::index_of_scale(scale)
+        .ok_or_else(|| Error::invalid(format!("a quality scale must be a positive number, not {scale}")))?;
+    Ok(index as i16)
+}
+
+fn within_budget(quality: Quality, length: usize) -> Result<()> {
+    match quality {
+        Quality::Bytes(budget) if length > budget => {
+            Err(Error::LimitExceeded { what: "byte budget", needed: length as u64, limit: budget as u64 })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The finest quality index whose stream fits the budget, found by bisection; streams grow as the
+/// index falls, but not strictly, so what is kept is the largest stream seen that fits.
+fn search_budget(
+    budget: usize,
+    scratch: &mut Scratch,
+    out: &mut Vec<u8>,
+    mut at: impl FnMut(i16, &mut Scratch, &mut Vec<u8>) -> Result<()>,
+) -> Result<()> {
+    at(COARSEST as i16, scratch, out)?;
+    within_budget(Quality::Bytes(budget), out.len())?;
+    let mut best = std::mem::take(&mut scratch.best);
+    best.clone_from(out);
+    let (mut fits, mut exceeds) = (COARSEST, FINEST - 1);
+    while fits - exceeds > 1 {
+        let middle = (fits + exceeds).div_euclid(2);
+        at(middle as i16, scratch, out)?;
+        if out.len() <= budget {
+            fits = middle;
+            best.clone_from(out);
+        } else {
+            exceeds = middle;
+        }
+    }
+    out.clone_from(&best);
+    scratch.best = best;
+    Ok(())
+}
+
+/// The coarsest quality index that reaches the target SQNR, by bisection; the finest if none does.
+fn search_sqnr(
+    target: f32,
+    scratch: &mut Scratch,
+    out: &mut Vec<u8>,
+    mut sqnr_at: impl FnMut(i16, &mut Scratch, &mut Vec<u8>) -> Result<f32>,
+) -> Result<()> {
+    if target.is_nan() {
+        return Err(Error::invalid("the target SQNR is not a number"));
+    }
+    let reached = sqnr_at(FINEST as i16, scratch, out)?;
+    if reached < target {
+        return Err(Error::invalid(format!(
+            "an SQNR of {target} dB is out of reach for this feature: the finest steps give {reached:.1} dB; \
+             use the lossless mode"
+        )));
+    }
+    let mut best = std::mem::take(&mut scratch.best);
+    best.clone_from(out);
+    let (mut reaches, mut misses) = (FINEST, COARSEST + 1);
+    while misses - reaches > 1 {
+        let middle = (reaches + misses).div_euclid(2);
+        if sqnr_at(middle as i16, scratch, out)? >= target {
+            reaches = middle;
+            best.clone_from(out);
+        } else {
+            misses = middle;
+        }
+    }
+    out.clone_from(&best);
+    scratch.best = best;
+    Ok(())
+}
+
+/// Signal-to-noise ratio in dB over the finite elements.
+fn sqnr(source: &[f32], decoded: &[i16], exponent: i32) -> f32 {
+    let scale = f64::from(power_of_two(-exponent));
+    let (mut signal, mut noise) = (0.0f64, 0.0f64);
+    for (&x, &value) in source.iter().zip(decoded) {
+        if x.is_finite() {
+            let error = f64::from(x) - f64::from(value) * scale;
+            signal += f64::from(x) * f64::from(x);
+            noise += error * error;
+        }
+    }
+    if noise <= 0.0 {
+        return f32::INFINITY;
+    }
+    (10.0 * libm::log10(signal / noise)) as f32
+}

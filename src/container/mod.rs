@@ -1,0 +1,8 @@
+//! The container: bytes to validated structs and back. FORMAT.md describes every field.
+
+mod header;
+mod varint;
+
+pub use header::{Header, Info, Layout, Mode};
+pub(crate) use header::chunk_ranges;
+pub(crate) use varint::{Reader, put_varint};

@@ -1,0 +1,187 @@
+//! How a feature's axes become planes of rows and columns with channels last.
+
+use crate::container::Layout;
+use crate::tensor::{Element, MAX_RANK};
+use ndarray::ArrayViewD;
+
+/// A feature as planes x height x width x channels. The last axis that is neither channels nor batch
+/// is the width, the one before it the height, all others (batch first) are folded into planes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Grid {
+    pub planes: usize,
+    pub height: usize,
+    pub width: usize,
+    pub channels: usize,
+    /// Items of the batch axis (1 without one).
+    pub items: usize,
+    /// Axes in the order planes..., height, width, channels.
+    order: [usize; MAX_RANK],
+    rank: usize,
+}
+
+impl Grid {
+    pub fn new(layout: &Layout) -> Grid {
+        let dims = layout.dims();
+        let size = |axis: usize| dims[axis] as usize;
+        let mut order = [0; MAX_RANK];
+        let mut count = 0;
+        let batch = layout.axes.batch;
+        let positions = (0..dims.len()).filter(|&axis| axis != layout.axes.channels && Some(axis) != batch);
+        for axis in batch.into_iter().chain(positions) {
+            order[count] = axis;
+            count += 1;
+        }
+        order[count] = layout.axes.channels;
+        let first = usize::from(batch.is_some());
+        let width = if count > first { size(order[count - 1]) } else { 1 };
+        let height = if count > first + 1 { size(order[count - 2]) } else { 1 };
+        let planes = order[..count.saturating_sub(2).max(first)].iter().map(|&axis| size(axis)).product();
+        Grid {
+            planes,
+            height,
+            width,
+            channels: size(layout.axes.channels),
+            items: batch.map_or(1, size),
+            order,
+            rank: dims.len(),
+        }
+    }
+
+    /// The same positions with one channel each.
+    pub fn single_channel(self) -> Grid {
+        Grid { channels: 1, ..self }
+    }
+
+    /// Number of elements.
+    pub fn len(&self) -> usize {
+        self.planes * self.height * self.width * self.channels
+    }
+
+    /// Strides of (the axes of planes, height, width, channels) in a row-major tensor.
+    fn strides(&self, dims: &[usize]) -> ([usize; MAX_RANK], usize) {
+        let mut row_major = [1; MAX_RANK];
+        for axis in (0..dims.len().saturating_sub(1)).rev() {
+            row_major[axis] = row_major[axis + 1] * dims[axis + 1];
+        }
+        let mut strides = [0; MAX_RANK];
+        for (stride, &axis) in strides.iter_mut().zip(&self.order[..self.rank]) {
+            *stride = row_major[axis];
+        }
+        (strides, self.rank)
+    }
+
+    /// Calls `visit(offset of channel 0 in a row-major tensor, position)` for every position in
+    /// raster order; returns the stride of the channels.
+    fn positions(&self, dims: &[usize], mut visit: impl FnMut(usize, usize)) -> usize {
+        let (strides, rank) = self.strides(dims);
+        let axes = rank - 1;
+        let mut index = [0; MAX_RANK];
+        let mut offset = 0;
+        for position in 0..self.planes * self.height * self.width {
+            visit(offset, position);
+            for axis in (0..axes).rev() {
+                index[axis] += 1;
+                offset += strides[axis];
+                if index[axis] < dims[self.order[axis]] {
+                    break;
+                }
+                offset -= strides[axis] * index[axis];
+                index[axis] = 0;
+            }
+        }
+        strides[axes]
+    }
+
+    /// Copies a view into `out`, channels last, through `convert`.
+    pub fn gather<T: Element, U>(&self, view: &ArrayViewD<'_, T>, out: &mut [U], convert: impl Fn(T) -> U) {
+        if let Some(slice) = view.as_slice() {
+            let dims = view.shape();
+            let (strides, rank) = self.strides(dims);
+            let step = strides[rank - 1];
+            let channels = self.channels;
+            self.positions(dims, |offset, position| {
+                let row = &mut out[position * channels..][..channels];
+                for (channel, value) in row.iter_mut().enumerate() {
+                    *value = convert(slice[offset + channel * step]);
+                }
+            });
+            return;
+        }
+        let mut permuted = view.view();
+        // Bring the axes into order one swap at a time: no list of axes is allocated.
+        let mut at = [0; MAX_RANK];
+        for (axis, slot) in at.iter_mut().enumerate() {
+            *slot = axis;
+        }
+        for target in 0..self.rank {
+            let source = (target..self.rank).find(|&i| at[i] == self.order[target]).unwrap_or(target);
+            permuted.swap_axes(target, source);
+            at.swap(target, source);
+        }
+        for (value, &x) in out.iter_mut().zip(permuted.iter()) {
+            *value = convert(x);
+        }
+    }
+
+    /// Copies channels-last values into a row-major tensor of this shape, through `convert`.
+    pub fn scatter<T, U: Copy>(&self, values: &[U], dims: &[usize], out: &mut [T], convert: impl Fn(U) -> T) {
+        let (strides, rank) = self.strides(dims);
+        let step = strides[rank - 1];
+        let channels = self.channels;
+        self.positions(dims, |offset, position| {
+            for (channel, &value) in values[position * channels..][..channels].iter().enumerate() {
+                out[offset + channel * step] = convert(value);
+            }
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tensor::{Axes, Dtype};
+    use ndarray::{ArrayD, IxDyn};
+
+    #[test]
+    fn every_axis_order_comes_back() {
+        let shape = [2, 3, 4, 5];
+        let count = shape.iter().product::<usize>();
+        let array = ArrayD::from_shape_vec(IxDyn(&shape), (0..count).map(|i| i as f32).collect()).unwrap();
+        for channels in 0..4 {
+            for batch in [None, Some(0), Some(1), Some(3)] {
+                if batch == Some(channels) {
+                    continue;
+                }
+                let layout = Layout::new(Dtype::F32, Axes { channels, batch }, &shape).unwrap();
+                let grid = Grid::new(&layout);
+                assert_eq!(grid.len(), count);
+                let mut values = vec![0.0; count];
+                grid.gather(&array.view(), &mut values, |x| x);
+                let mut back = vec![0.0; count];
+                grid.scatter(&values, &shape, &mut back, |x| x);
+                assert_eq!(back, array.as_slice().unwrap());
+                // A view in another memory order gives the same values.
+                let mut reversed = ArrayD::zeros(IxDyn(&[5, 4, 3, 2]));
+                reversed.assign(&array.t());
+                let mut again = vec![0.0; count];
+                grid.gather(&reversed.t(), &mut again, |x| x);
+                assert_eq!(again, values);
+            }
+        }
+    }
+
+    #[test]
+    fn ranks_from_one_to_eight_have_a_grid() {
+        let grid = |shape: &[usize]| {
+            let grid = Grid::new(&Layout::new(Dtype::U8, Axes::default_for(shape.len()), shape).unwrap());
+            (grid.planes, grid.height, grid.width, grid.channels)
+        };
+        assert_eq!(grid(&[7]), (1, 1, 1, 7));
+        assert_eq!(grid(&[5, 7]), (1, 1, 5, 7));
+        assert_eq!(grid(&[7, 2, 3]), (1, 2, 3, 7));
+        assert_eq!(grid(&[4, 7, 2, 3]), (4, 2, 3, 7));
+        assert_eq!(grid(&[4, 7, 3]), (1, 7, 3, 4));
+        assert_eq!(grid(&[2, 3, 4, 5, 6, 7, 8, 9]), (2 * 4 * 5 * 6 * 7, 8, 9, 3));
+        assert_eq!(grid(&[0, 3, 2, 2]), (0, 2, 2, 3));
+    }
+}

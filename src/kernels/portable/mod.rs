@@ -1,0 +1,26 @@
+//! The definition of every kernel, in plain scalar Rust.
+//!
+//! Coding a feature visits them in this order; decoding in the reverse order.
+//!
+//! | kernel | effect |
+//! |---|---|
+//! | [`feature_to_int`] | f32 to i16 by one power-of-two multiply |
+//! | [`block_dct`], [`block_idct`] | separable DCT of one block, all channels at once |
+//! | [`channel_matrix`] | one row of channels through an integer matrix |
+//! | [`quantize`], [`dequantize`] | coefficient to symbol and back |
+//! | [`context`] | context of each channel of a position, from symbols already coded |
+//! | [`rans_encode`], [`rans_decode`] | symbols to bytes and back |
+//! | [`pack`], [`unpack`] | fixed-length fields to bytes and back |
+
+mod context;
+mod pack;
+mod quantize;
+mod rans;
+mod transform;
+
+pub use context::{CONTEXTS, ContextRule, Neighbours, context};
+pub use pack::{pack, unpack};
+pub(crate) use quantize::in_steps;
+pub use quantize::{COEFFICIENT_MAX, Dequantizer, Quantizer, STEP_MAX, dequantize, quantize};
+pub use rans::{MAX_LANES, RansScratch, rans_decode, rans_encode};
+pub use transform::{block_dct, block_idct, channel_matrix, feature_to_int, round_shift};

@@ -1,0 +1,50 @@
+//! Codec for neural feature maps.
+//!
+//! A network is cut in two: the head runs on the device, the tail on an edge server. `narrows` turns
+//! the feature at the cut into the fewest bytes from which the tail still answers correctly.
+//!
+//! ```
+//! use narrows::{Encoder, Quality, decode};
+//! use ndarray::Array4;
+//!
+//! let feature = Array4::from_shape_fn((1, 8, 14, 14), |(_, c, y, x)| ((c + y * x) as f32).sin());
+//! let stream = Encoder::plain().encode(&feature, Quality::Sqnr(20.0))?;
+//! assert!(stream.len() < feature.len());
+//! let decoded = decode(&stream, None)?;
+//! assert_eq!(decoded.shape(), feature.shape());
+//! # Ok::<(), narrows::Error>(())
+//! ```
+//!
+//! With a [`Profile`] fitted to samples of the feature ([`fit`]) streams are many times smaller.
+
+mod chunk;
+mod codec;
+mod container;
+mod entropy;
+mod error;
+mod geometry;
+mod kernels;
+mod limits;
+mod lossless;
+mod packed;
+mod plain;
+mod plan;
+mod profile;
+mod quality;
+mod tensor;
+mod transform;
+
+pub use codec::{Decoder, Encoder, decode, encode};
+pub use container::{Info, Layout, Mode};
+pub use error::{Error, Result};
+pub use limits::Limits;
+pub use packed::{Clip, Packed};
+pub use profile::{Profile, fit};
+pub use quality::Quality;
+pub use tensor::{Axes, Dtype, Element, Feature, FeatureView, MAX_RANK};
+
+/// The parts the codec is made of, for experts: no promise of stability.
+pub mod raw {
+    pub use crate::entropy::{bank, token};
+    pub use crate::kernels::portable;
+}

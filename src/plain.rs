@@ -1,0 +1,145 @@
+//! Mode `Plain`: no profile. One step for all channels, the built-in bank, and for every channel a
+//! scale index in the stream.
+
+use std::sync::LazyLock;
+
+use crate::container::Reader;
+use crate::entropy::bank::{Bank, TABLES};
+use crate::entropy::token::{TOKENS, token_of};
+use crate::error::{Error, Result};
+use crate::geometry::Grid;
+use crate::kernels::portable::{
+    CONTEXTS, ContextRule, Dequantizer, Quantizer, STEP_MAX, dequantize, pack, quantize, round_shift, unpack,
+};
+use crate::plan::Plan;
+use crate::transform::COEFFICIENT_BITS;
+
+/// Context of this mode.
+pub(crate) const CONTEXT: ContextRule = ContextRule::Neighbours;
+/// What a context adds to the scale index of its channel; part of the format.
+pub(crate) const CONTEXT_OFFSETS: [i32; CONTEXTS] = [-8, -2, 1, 3, 5, 8, 11, 14];
+/// Lagrangian of this mode's rate-distortion optimised quantisation.
+pub(crate) const LAMBDA: u16 = 300;
+/// Rounding offset, in 1/256 step.
+const ROUNDING: u8 = 128;
+/// Widest field of a packed scale index.
+const MAX_LEVEL_BITS: u32 = 7;
+
+/// The built-in bank.
+pub(crate) fn bank() -> &'static Bank {
+    static BANK: LazyLock<Bank> = LazyLock::new(Bank::builtin);
+    &BANK
+}
+
+/// The largest exponent (within -126 ..= 126) at which every finite value stays within i16.
+pub(crate) fn exponent(values: &[f32]) -> i32 {
+    let finite = values.iter().filter(|value| value.is_finite());
+    let largest = finite.fold(f32::MIN_POSITIVE, |largest, value| largest.max(value.abs()));
+    let power = (largest.to_bits() >> 23) as i32 - 127;
+    (14 - power).clamp(-126, 126)
+}
+
+/// The step index of quality index 0: about half the root mean square of the coefficients.
+pub(crate) fn base_step(coefficients: &[i32]) -> i32 {
+    let energy: f64 = coefficients.iter().map(|&c| f64::from(c) * f64::from(c)).sum();
+    let mean = energy / coefficients.len().max(1) as f64;
+    libm::round(16.0 * libm::log2(mean.max(1.0))) as i32
+}
+
+/// Makes `plan` the plan of these coefficients at a step index, and `params` the bytes that say so.
+pub(crate) fn plan(
+    plan: &mut Plan,
+    params: &mut Vec<u8>,
+    coefficients: &[i32],
+    channels: usize,
+    exponent: i32,
+    step: i32,
+) {
+    let step = step.clamp(0, STEP_MAX) as u16;
+    let quantizer = Quantizer::new(0, i32::from(step), ROUNDING);
+    plan.levels.clear();
+    for channel in 0..channels {
+        let mut histogram = [0u32; TOKENS];
+        for &coefficient in coefficients[channel.min(coefficients.len())..].iter().step_by(channels) {
+            let (token, _, _) = token_of(quantize(coefficient, &quantizer));
+            histogram[usize::from(token)] += 1;
+        }
+        plan.levels.push(best_level(&histogram));
+    }
+    params.clear();
+    params.push(exponent as i8 as u8);
+    params.extend_from_slice(&step.to_le_bytes());
+    let largest = plan.levels.iter().copied().max().unwrap_or(0);
+    let bits = 8 - largest.leading_zeros();
+    params.push(bits as u8);
+    if bits > 0 {
+        pack(&plan.levels, bits, params);
+    }
+    set(plan, step);
+}
+
+/// The table that codes a channel in the fewest bits; 0 if all its symbols are zero.
+fn best_level(histogram: &[u32; TOKENS]) -> u8 {
+    if histogram[1..].iter().all(|&count| count == 0) {
+        return 0;
+    }
+    let bits = |table: usize| -> u64 {
+        let cost = |token: usize| u64::from(bank().token_cost(table as u8, token as u8));
+        histogram.iter().enumerate().map(|(token, &count)| u64::from(count) * cost(token)).sum()
+    };
+    (1..TABLES).min_by_key(|&table| bits(table)).unwrap_or(1) as u8
+}
+
+/// Reads the description of a plan; returns the exponent.
+pub(crate) fn read(reader: &mut Reader<'_>, plan: &mut Plan, channels: usize) -> Result<i32> {
+    let offset = reader.offset();
+    let exponent = i32::from(reader.u8("the exponent")? as i8);
+    let step = u16::from_le_bytes(reader.array("the step")?);
+    let bits = u32::from(reader.u8("the scale indices")?);
+    if !(-126..=126).contains(&exponent) || i32::from(step) > STEP_MAX || bits > MAX_LEVEL_BITS {
+        return Err(Error::corrupt("the exponent, the step or the width of the scale indices", offset));
+    }
+    plan.levels.clear();
+    plan.levels.resize(channels, 0);
+    if bits > 0 {
+        let bytes = reader.take((channels * bits as usize).div_ceil(8), "the scale indices")?;
+        unpack(bytes, bits, &mut plan.levels);
+    }
+    if plan.levels.iter().any(|&level| usize::from(level) >= TABLES) {
+        return Err(Error::corrupt("a scale index", offset));
+    }
+    set(plan, step);
+    Ok(exponent)
+}
+
+/// Completes a plan of which `levels` holds the scale index of every channel, 0 for a silent one.
+fn set(plan: &mut Plan, step: u16) {
+    let levels = std::mem::take(&mut plan.levels);
+    plan.clear(levels.len());
+    for (channel, &level) in levels.iter().enumerate().filter(|&(_, &level)| level > 0) {
+        let table = |offset: i32| (i32::from(level) + offset).clamp(1, TABLES as i32 - 1) as u8;
+        plan.push(
+            channel,
+            CONTEXT_OFFSETS.map(table),
+            Quantizer::new(0, i32::from(step), ROUNDING),
+            Dequantizer::new(0, i32::from(step), [0; 3]),
+        );
+    }
+    plan.levels = levels;
+}
+
+/// Symbols to integer feature values, channels last; silent channels are zero.
+pub(crate) fn reconstruct(plan: &Plan, symbols: &[i32], grid: &Grid, values: &mut Vec<i16>) {
+    values.clear();
+    values.resize(grid.len(), 0);
+    let active = plan.active.len();
+    if active == 0 {
+        return;
+    }
+    for (row, out) in symbols.chunks_exact(active).zip(values.chunks_exact_mut(grid.channels)) {
+        for ((&symbol, &channel), dequantizer) in row.iter().zip(&plan.active).zip(&plan.dequantizers) {
+            let value = round_shift(dequantize(symbol, dequantizer), COEFFICIENT_BITS);
+            out[channel as usize] = value.clamp(-32_768, 32_767) as i16;
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! What one quality makes of a profile: which channels are coded, with which steps and tables.
+
+use bitvec::vec::BitVec;
+
+use crate::entropy::bank::{TABLES, TABLES_PER_OCTAVE};
+use crate::kernels::portable::{CONTEXTS, Dequantizer, Quantizer};
+use crate::profile::Profile;
+use crate::quality::STEPS_PER_OCTAVE;
+
+/// Quality indices per table.
+const INDICES_PER_TABLE: i32 = STEPS_PER_OCTAVE / TABLES_PER_OCTAVE;
+
+/// The tables of one coder channel, by context.
+pub(crate) type ChannelTables = [u8; CONTEXTS];
+
+/// Everything that coding the symbols of one feature needs, for one quality.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct Plan {
+    /// One bit per coder channel: set if it is coded, clear if it is silent (all zero).
+    pub mask: BitVec,
+    /// The coder channels that are coded, ascending.
+    pub active: Vec<u32>,
+    /// Per active channel.
+    pub quantizers: Vec<Quantizer>,
+    pub dequantizers: Vec<Dequantizer>,
+    pub tables: Vec<ChannelTables>,
+    /// Mode `Plain`: the scale index of every channel.
+    pub levels: Vec<u8>,
+}
+
+impl Plan {
+    /// Makes this the plan of `profile` at a quality index, reusing its memory.
+    pub fn set(&mut self, profile: &Profile, quality: i16) {
+        let anchor = nearest(&profile.anchors, quality);
+        let shift = shift_between(profile.anchors[anchor], quality);
+        let coder_channels = profile.coder_channels();
+        self.clear(coder_channels);
+        let levels = &profile.levels[anchor * coder_channels..][..coder_channels];
+        let contexts = profile.map_contexts();
+        let maps = &profile.maps[anchor * coder_channels * contexts..][..coder_channels * contexts];
+        let shifted = |scale: u8| (i32::from(scale) - shift).clamp(1, TABLES as i32 - 1) as u8;
+        for (channel, &scale) in levels.iter().enumerate() {
+            if scale == 0 || i32::from(scale) <= shift {
+                continue;
+            }
+            let level = shifted(scale);
+            let mut tables = [level; CONTEXTS];
+            for (table, &scale) in tables.iter_mut().zip(&maps[channel * contexts..][..contexts]) {
+                *table = shifted(scale);
+            }
+            let step = i32::from(profile.steps[channel]) + i32::from(quality);
+            self.push(
+                channel,
+                tables,
+                Quantizer::new(profile.means[channel], step, profile.rounding),
+                Dequantizer::new(profile.means[channel], step, profile.offsets[usize::from(level)]),
+            );
+        }
+    }
+
+    /// Empties the plan, for `channels` coder channels.
+    pub fn clear(&mut self, channels: usize) {
+        self.mask.clear();
+        self.mask.resize(channels, false);
+        self.active.clear();
+        self.quantizers.clear();
+        self.dequantizers.clear();
+        self.tables.clear();
+    }
+
+    /// Adds an active channel; channels come in ascending order.
+    pub fn push(
+        &mut self,
+        channel: usize,
+        tables: ChannelTables,
+        quantizer: Quantizer,
+        dequantizer: Dequantizer,
+    ) {
+        self.mask.set(channel, true);
+        self.active.push(channel as u32);
+        self.tables.push(tables);
+        self.quantizers.push(quantizer);
+        self.dequantizers.push(dequantizer);
+    }
+}
+
+/// How many tables a quality lies above an anchor, rounded down.
+pub(crate) fn shift_between(anchor: i16, quality: i16) -> i32 {
+    (i32::from(quality) - i32::from(anchor) + INDICES_PER_TABLE / 2).div_euclid(INDICES_PER_TABLE)
+}
+
+/// The anchor nearest to a quality, the lower of two.
+pub(crate) fn nearest(anchors: &[i16], quality: i16) -> usize {
+    let distance = |&anchor: &i16| (i32::from(anchor) - i32::from(quality)).abs();
+    (0..anchors.len()).min_by_key(|&i| distance(&anchors[i])).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn anchors_are_found_and_shifts_are_rounded() {
+        let anchors = [-64, 0, 64];
+        assert_eq!([-1000, -33, -32, 0, 33, 1000].map(|q| nearest(&anchors, q)), [0, 0, 0, 1, 2, 2]);
+        assert_eq!([-6, -2, 0, 1, 2, 5, 6].map(|q| shift_between(0, q)), [-1, 0, 0, 0, 1, 1, 2]);
+    }
+}

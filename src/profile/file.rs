@@ -1,0 +1,243 @@
+//! Profiles as bytes: one `.safetensors` file whose metadata holds the scalars as JSON.
+
+use std::collections::HashMap;
+
+use safetensors::tensor::{Dtype as FileDtype, SafeTensors, TensorView, serialize};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+use crate::container::Layout;
+use crate::entropy::bank::Bank;
+use crate::entropy::token::TOKENS;
+use crate::error::{Error, Result};
+use crate::kernels::portable::ContextRule;
+use crate::limits::Limits;
+use crate::profile::{ChannelPair, Dct, Profile};
+use crate::tensor::{Axes, Dtype};
+
+/// Version of the profile format that this crate reads and writes.
+const VERSION: u64 = 1;
+/// The one metadata key; a single one, so that files are equal to the byte.
+const KEY: &str = "narrows";
+
+/// A tensor as it goes into the file.
+struct Entry {
+    name: &'static str,
+    dtype: FileDtype,
+    shape: Vec<usize>,
+    bytes: Vec<u8>,
+}
+
+trait Scalar: Copy {
+    const DTYPE: FileDtype;
+    fn put(self, out: &mut Vec<u8>);
+    fn get(bytes: &[u8]) -> Self;
+}
+
+macro_rules! scalar {
+    ($type:ty, $dtype:ident) => {
+        impl Scalar for $type {
+            const DTYPE: FileDtype = FileDtype::$dtype;
+            fn put(self, out: &mut Vec<u8>) {
+                out.extend_from_slice(&self.to_le_bytes());
+            }
+            fn get(bytes: &[u8]) -> Self {
+                let mut own = [0; size_of::<$type>()];
+                own.copy_from_slice(bytes);
+                <$type>::from_le_bytes(own)
+            }
+        }
+    };
+}
+scalar!(u8, U8);
+scalar!(u16, U16);
+scalar!(i16, I16);
+scalar!(i32, I32);
+
+fn entry<T: Scalar>(name: &'static str, shape: &[usize], values: impl IntoIterator<Item = T>) -> Entry {
+    let mut bytes = Vec::new();
+    values.into_iter().for_each(|value| value.put(&mut bytes));
+    Entry { name, dtype: T::DTYPE, shape: shape.to_vec(), bytes }
+}
+
+fn read<T: Scalar>(file: &SafeTensors<'_>, name: &'static str) -> Result<Vec<T>> {
+    let tensor = file.tensor(name).map_err(|_| Error::corrupt("a tensor of the profile is missing", 0))?;
+    if tensor.dtype() != T::DTYPE {
+        return Err(Error::corrupt("a tensor of the profile has the wrong type", 0));
+    }
+    Ok(tensor.data().chunks_exact(size_of::<T>()).map(T::get).collect())
+}
+
+impl Profile {
+    /// The profile as the bytes of a `.safetensors` file; equal profiles give equal bytes.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let metadata = json!({
+            "profile": self.scalars(),
+            "hash": format!("{:016x}", self.hash),
+            "notes": self.notes,
+        });
+        let entries = self.entries();
+        let views = entries.iter().map(|entry| {
+            let view = TensorView::new(entry.dtype, entry.shape.clone(), &entry.bytes);
+            (entry.name, view.expect("the entry's size fits its shape"))
+        });
+        let metadata = HashMap::from([(KEY.to_string(), metadata.to_string())]);
+        serialize(views, Some(metadata)).expect("a profile fits the safetensors format")
+    }
+
+    /// Reads a profile and checks it: shapes, ranges, overflow bounds and content hash.
+    ///
+    /// # Errors
+    /// `Corrupt` if the bytes are not a profile or were changed, `Unsupported` for a later version,
+    /// `LimitExceeded` if it asks for more than the default [`Limits`].
+    pub fn from_bytes(bytes: &[u8]) -> Result<Profile> {
+        let limits = Limits::default();
+        Limits::check("bytes of a profile", bytes.len() as u64, limits.profile_bytes)?;
+        let foreign = || Error::corrupt("not a narrows profile (a .safetensors file made by `narrows fit`)", 0);
+        let file = SafeTensors::deserialize(bytes).map_err(|_| foreign())?;
+        let (_, header) = SafeTensors::read_metadata(bytes).map_err(|_| foreign())?;
+        let text = header.metadata().as_ref().and_then(|map| map.get(KEY)).ok_or_else(foreign)?;
+        let metadata: Value = serde_json::from_str(text).map_err(|_| foreign())?;
+        let scalars = &metadata["profile"];
+        let number = |key: &str| {
+            scalars[key].as_i64().ok_or(Error::corrupt("a number in the profile's metadata is missing", 0))
+        };
+        if number("version")? as u64 != VERSION {
+            return Err(Error::Unsupported { what: "a profile of another format version" });
+        }
+        let small = |key: &str, max: i64| {
+            let value = number(key)?;
+            if !(0..=max).contains(&value) {
+                return Err(Error::corrupt("a number in the profile's metadata is out of range", 0));
+            }
+            Ok(value as u32)
+        };
+        let list = |key: &str| -> Result<Vec<usize>> {
+            let values = scalars[key].as_array().ok_or(Error::corrupt("a list in the profile is missing", 0))?;
+            values
+                .iter()
+                .map(|value| value.as_u64().and_then(|value| usize::try_from(value).ok()))
+                .collect::<Option<_>>()
+                .ok_or(Error::corrupt("a list in the profile's metadata", 0))
+        };
+        let axes = Axes {
+            channels: small("channel_axis", 7)? as usize,
+            batch: scalars["batch_axis"].as_u64().map(|axis| axis as usize),
+        };
+        let dtype = scalars["dtype"].as_str().and_then(Dtype::from_name);
+        let dtype = dtype.ok_or(Error::Unsupported { what: "the element type of the profile" })?;
+        let layout = Layout::new(dtype, axes, &list("shape")?)
+            .map_err(|_| Error::corrupt("the shape or the axes of the profile", 0))?;
+        let dct_shifts = list("dct_shifts")?;
+        let shifts = list("matrix_shifts")?;
+        if dct_shifts.len() != 2 || !shifts.len().is_multiple_of(2) {
+            return Err(Error::corrupt("the shifts of the profile", 0));
+        }
+        let side = |name, shift: usize| -> Result<Dct> { Ok(Dct { matrix: read(&file, name)?, shift: shift as u32 }) };
+        let forward: Vec<i16> = read(&file, "matrix.forward")?;
+        let inverse: Vec<i16> = read(&file, "matrix.inverse")?;
+        let square = (layout.channels() as u64).saturating_mul(layout.channels() as u64);
+        if forward.len() != inverse.len() || forward.len() as u64 != square.saturating_mul(shifts.len() as u64 / 2) {
+            return Err(Error::corrupt("the channel matrices of the profile", 0));
+        }
+        let matrices = shifts
+            .chunks_exact(2)
+            .enumerate()
+            .map(|(i, shifts)| ChannelPair {
+                forward: forward[i * square as usize..][..square as usize].to_vec(),
+                forward_shift: shifts[0] as u32,
+                inverse: inverse[i * square as usize..][..square as usize].to_vec(),
+                inverse_shift: shifts[1] as u32,
+            })
+            .collect();
+        let bank: Vec<u16> = read(&file, "bank")?;
+        let mut tables = Vec::new();
+        for table in bank.chunks_exact(TOKENS) {
+            tables.push(table.try_into().expect("a chunk of exactly that size"));
+        }
+        let pairs = |values: Vec<i16>| values.chunks_exact(2).map(|pair| [pair[0], pair[1]]).collect();
+        let triples = |values: Vec<u8>| values.chunks_exact(3).map(|o| [o[0], o[1], o[2]]).collect();
+        let mut profile = Profile {
+            layout,
+            exponent: i32::try_from(number("exponent")?).unwrap_or(i32::MAX),
+            range: pairs(read(&file, "range")?),
+            dct: [side("dct.rows", dct_shifts[0])?, side("dct.columns", dct_shifts[1])?],
+            matrices,
+            band_matrix: read(&file, "band_matrix")?,
+            means: read(&file, "mean")?,
+            steps: read(&file, "step")?,
+            rounding: small("rounding", 128)? as u8,
+            lambda: small("lambda", 65_535)? as u16,
+            bank: Bank::new(tables)?,
+            offsets: triples(read(&file, "offset")?),
+            context: ContextRule::from_code(small("context", 255)? as u8)
+                .ok_or(Error::Unsupported { what: "the context rule of the profile" })?,
+            anchors: read(&file, "anchor")?,
+            levels: read(&file, "level")?,
+            maps: read(&file, "map")?,
+            notes: metadata["notes"].as_str().unwrap_or_default().to_string(),
+            hash: 0,
+        };
+        profile.validate(&limits)?;
+        profile.hash = profile.content_hash();
+        if metadata["hash"].as_str() != Some(&format!("{:016x}", profile.hash)) {
+            return Err(Error::corrupt("the content hash of the profile does not match: the file was changed", 0));
+        }
+        Ok(profile)
+    }
+
+    /// The first eight bytes of SHA-256 over the scalars and the tensors, little-endian.
+    pub(crate) fn content_hash(&self) -> u64 {
+        let mut hasher = Sha256::new();
+        hasher.update(self.scalars().to_string());
+        for entry in self.entries() {
+            hasher.update(entry.name);
+            hasher.update((entry.bytes.len() as u64).to_le_bytes());
+            hasher.update(&entry.bytes);
+        }
+        u64::from_le_bytes(hasher.finalize()[..8].try_into().expect("eight bytes"))
+    }
+
+    /// The scalars as JSON, keys in alphabetical order.
+    fn scalars(&self) -> Value {
+        json!({
+            "batch_axis": self.layout.axes.batch,
+            "channel_axis": self.layout.axes.channels,
+            "context": self.context.code(),
+            "dct_shifts": self.dct.each_ref().map(|dct| dct.shift),
+            "dtype": self.layout.dtype.name(),
+            "exponent": self.exponent,
+            "lambda": self.lambda,
+            "matrix_shifts": self.matrices.iter().flat_map(|m| [m.forward_shift, m.inverse_shift]).collect::<Vec<_>>(),
+            "rounding": self.rounding,
+            "shape": self.layout.dims(),
+            "version": VERSION,
+        })
+    }
+
+    /// The tensors, in alphabetical order.
+    fn entries(&self) -> Vec<Entry> {
+        let channels = self.layout.channels();
+        let coder = self.coder_channels();
+        let anchors = self.anchors.len();
+        let matrices = self.matrices.len();
+        let [rows, columns] = self.dct.each_ref().map(Dct::side);
+        let matrix = |pick: fn(&ChannelPair) -> &Vec<i16>| self.matrices.iter().flat_map(pick).copied().collect::<Vec<_>>();
+        vec![
+            entry("anchor", &[anchors], self.anchors.iter().copied()),
+            entry("band_matrix", &[self.band_matrix.len()], self.band_matrix.iter().copied()),
+            entry("bank", &[self.bank.frequencies().len(), TOKENS], self.bank.frequencies().iter().flatten().copied()),
+            entry("dct.columns", &[columns, columns], self.dct[1].matrix.iter().copied()),
+            entry("dct.rows", &[rows, rows], self.dct[0].matrix.iter().copied()),
+            entry("level", &[anchors, coder], self.levels.iter().copied()),
+            entry("map", &[anchors, coder, self.map_contexts()], self.maps.iter().copied()),
+            entry("matrix.forward", &[matrices, channels, channels], matrix(|pair| &pair.forward)),
+            entry("matrix.inverse", &[matrices, channels, channels], matrix(|pair| &pair.inverse)),
+            entry("mean", &[coder], self.means.iter().copied()),
+            entry("offset", &[self.offsets.len(), 3], self.offsets.iter().flatten().copied()),
+            entry("range", &[channels, 2], self.range.iter().flatten().copied()),
+            entry("step", &[coder], self.steps.iter().copied()),
+        ]
+    }
+}
+

@@ -1,0 +1,494 @@
+//! Choosing among candidates by bytes at equal task distortion.
+
+use std::sync::Arc;
+
+use super::draft::{Candidate, Channels, Groups, band_groups, draft};
+use super::metric::{self, BATCH, divergence, run_batch, softmax, tensor};
+use super::moments::{FloatDct, Moments, gather};
+use super::{FitOptions, Reporter, Samples, Tail, Transforms, Weights, channels_last, tables, values};
+use crate::codec::{Decoder, Encoder, power_of_two};
+use crate::container::Layout;
+use crate::error::{Error, Result};
+use crate::geometry::Grid;
+use crate::kernels::portable::{ContextRule, feature_to_int};
+use crate::profile::{MAX_BLOCK, Profile};
+use crate::quality::Quality;
+use crate::tensor::FeatureView;
+use crate::transform::{self, TransformScratch};
+
+/// Values that the samples kept in memory for the search may hold together.
+const CACHED_VALUES: usize = 48 << 20;
+/// Most samples that a candidate's tables are fitted on.
+const TABLE_SAMPLES: usize = 192;
+/// Largest number of moments (bands x channels^2) that is gathered.
+const MOST_MOMENTS: usize = 1 << 24;
+/// Most channels of which a KLT is tried.
+const MOST_KLT_CHANNELS: usize = 1024;
+/// Most coder channels with a neighbour context.
+const MOST_CONTEXT_CHANNELS: usize = 8192;
+/// Quality indices between anchors, and anchors on either side of quality 0.
+const ANCHOR_SPACING: i16 = 16;
+const ANCHORS_EACH_SIDE: i16 = 6;
+
+/// How task distortion is measured.
+enum Meter {
+    /// Answers of the tail to the selection's features.
+    Tail(Vec<Vec<f64>>),
+    /// Gradient samples at the selection's features.
+    Gradients(Vec<Vec<Vec<f32>>>),
+    /// Energy of the selection's features.
+    Energy(f64),
+}
+
+/// Bytes and task distortion of a candidate at one quality.
+#[derive(Debug, Clone, Copy)]
+struct Point {
+    bytes: f64,
+    distortion: f64,
+}
+
+/// A candidate's cost at the target distortion.
+struct Scored {
+    candidate: Candidate,
+    bytes: f64,
+    /// Quality index at which its draft reaches the target.
+    index: i32,
+}
+
+pub(crate) struct Search<'a, 'r> {
+    samples: &'a mut (dyn Samples + 'a),
+    tail: Option<&'a mut (dyn Tail + 'a)>,
+    options: &'a FitOptions,
+    layout: Layout,
+    grid: Grid,
+    reporter: &'a mut Reporter<'r>,
+    /// Samples that moments and tables are fitted on during the search, and those that select.
+    fitting: Vec<usize>,
+    selection: Vec<usize>,
+    fitting_values: Vec<Vec<f32>>,
+    selection_values: Vec<Vec<f32>>,
+    meter: Meter,
+    weights: Weights,
+}
+
+impl<'a, 'r> Search<'a, 'r> {
+    pub fn new(
+        samples: &'a mut (dyn Samples + 'a),
+        mut tail: Option<&'a mut (dyn Tail + 'a)>,
+        options: &'a FitOptions,
+        layout: Layout,
+        reporter: &'a mut Reporter<'r>,
+    ) -> Result<Self> {
+        let grid = Grid::new(&layout);
+        let count = samples.len();
+        let has_gradients = !samples.gradients(0)?.is_empty();
+        let weights = match options.weights {
+            Weights::Auto if has_gradients => Weights::Gradients,
+            Weights::Auto if tail.is_some() => Weights::Probe,
+            Weights::Auto => Weights::Unweighted,
+            Weights::Gradients if !has_gradients => {
+                return Err(Error::invalid("weights from gradients were asked for, but the samples have none"));
+            }
+            Weights::Probe if tail.is_none() => {
+                return Err(Error::invalid("weights from probing were asked for, but there is no tail to probe"));
+            }
+            weights => weights,
+        };
+        // Every fourth sample selects.
+        let cached = CACHED_VALUES / grid.len().max(1);
+        let thin = |all: Vec<usize>, most: usize| -> Vec<usize> {
+            let most = most.clamp(2, all.len());
+            (0..most).map(|i| all[i * all.len() / most]).collect()
+        };
+        let fitting: Vec<usize> = (0..count).filter(|i| i % 4 != 3).collect();
+        let selection = thin((0..count).filter(|i| i % 4 == 3).collect(), options.selection.min(cached / 3));
+        let tabled = thin(fitting.clone(), TABLE_SAMPLES.min(cached * 2 / 3));
+        let mut load = |indices: &[usize], stage: &str| -> Result<Vec<Vec<f32>>> {
+            let mut all = Vec::new();
+            for (i, &index) in indices.iter().enumerate() {
+                reporter.progress(stage, i, indices.len());
+                all.push(values(&samples.feature(index)?, &layout, index)?);
+            }
+            Ok(all)
+        };
+        let fitting_values = load(&tabled, "loading samples")?;
+        let selection_values = load(&selection, "loading samples")?;
+        if fitting_values.iter().chain(&selection_values).flatten().all(|&x| x == 0.0) {
+            return Err(Error::invalid("the sample features hold no finite value other than zero"));
+        }
+        let meter = if let Some(tail) = &mut tail {
+            let mut answers = Vec::new();
+            for batch in selection_values.chunks(BATCH) {
+                let batch: Vec<_> = batch.iter().map(|values| tensor(values, &layout, &grid)).collect();
+                answers.extend(run_batch(*tail, &batch)?.iter().map(|logits| softmax(logits)));
+            }
+            Meter::Tail(answers)
+        } else if has_gradients {
+            let mut all = Vec::new();
+            for &index in &selection {
+                all.push(samples.gradients(index)?.iter().map(|g| channels_last(g, &layout)).collect());
+            }
+            Meter::Gradients(all)
+        } else {
+            let energy = |values: &Vec<f32>| values.iter().map(|&x| f64::from(x) * f64::from(x)).sum::<f64>();
+            Meter::Energy(selection_values.iter().map(energy).sum::<f64>() / selection_values.len() as f64)
+        };
+        Ok(Search {
+            samples,
+            tail,
+            options,
+            layout,
+            grid,
+            reporter,
+            fitting,
+            selection,
+            fitting_values,
+            selection_values,
+            meter,
+            weights,
+        })
+    }
+
+    /// Tries the candidates, then fits the best one to all samples.
+    pub fn run(mut self) -> Result<Profile> {
+        let measure = match self.meter {
+            Meter::Tail(_) => "KL divergence of the tail's answer, in nats",
+            Meter::Gradients(_) => "KL divergence predicted from gradient samples, in nats",
+            Meter::Energy(_) => "squared error relative to the energy",
+        };
+        let weights = match self.weights {
+            Weights::Gradients => "gradient samples",
+            Weights::Probe => "probing the tail",
+            _ => "none",
+        };
+        self.reporter.note(&format!(
+            "{} samples of shape {:?}; {} fit, {} select; task weights: {weights}; bytes are compared at {measure}, of {}",
+            self.samples.len(),
+            self.layout.dims(),
+            self.fitting.len(),
+            self.selection.len(),
+            self.options.target
+        ));
+        let fitting = self.fitting.clone();
+        let mut known: Vec<Moments> = Vec::new();
+        let mut best: Option<Scored> = None;
+
+        // Transform and block size.
+        let weighted = self.weights != Weights::Unweighted;
+        let klt = self.options.transforms == Transforms::All && self.grid.channels <= MOST_KLT_CHANNELS;
+        for block in self.blocks() {
+            known.push(self.moments(block, &fitting)?);
+            let Some(moments) = known.last() else { continue };
+            let base = Candidate {
+                block,
+                channels: Channels::Identity,
+                groups: Groups::One,
+                exponent: if weighted { 0.5 } else { 0.0 },
+                rounding: 128,
+                centroids: false,
+                lambda: 0,
+                context: ContextRule::None,
+            };
+            let mut candidates = Vec::new();
+            if block == (1, 1) {
+                candidates.push(base);
+                candidates.push(Candidate { context: ContextRule::Neighbours, ..base });
+            }
+            if klt {
+                let channels = if weighted { Channels::Weighted } else { Channels::Klt };
+                let klt = Candidate { channels, ..base };
+                if weighted && block == (1, 1) {
+                    candidates.push(Candidate { channels: Channels::Klt, ..base });
+                }
+                candidates.push(klt);
+                if block != (1, 1) {
+                    candidates.push(Candidate { groups: Groups::Octaves, ..klt });
+                    if self.grid.channels * self.grid.channels * (block.0 + block.1) <= 1 << 18 {
+                        candidates.push(Candidate { groups: Groups::Diagonals, ..klt });
+                    }
+                }
+            } else if block != (1, 1) {
+                candidates.push(base);
+            }
+            let moments = moments.clone();
+            for candidate in candidates {
+                let scored = self.score(&moments, candidate, best.as_ref())?;
+                best = better(best, scored);
+            }
+        }
+        let Some(mut best) = best else { return Err(Error::invalid("no block size is left to try")) };
+        let moments = known
+            .iter()
+            .find(|moments| moments.block == best.candidate.block)
+            .cloned()
+            .ok_or_else(|| Error::invalid("no moments for the chosen block size"))?;
+
+        // The rest, one choice at a time.
+        let base = best.candidate;
+        let mut variants: Vec<Vec<Candidate>> = Vec::new();
+        if weighted {
+            variants.push([0.35, 0.42, 0.58].map(|exponent| Candidate { exponent, ..base }).to_vec());
+        }
+        self.try_variants(&moments, &mut best, variants)?;
+        let base = best.candidate;
+        if base.context == ContextRule::None && base.block != (1, 1) {
+            self.try_variants(&moments, &mut best, vec![vec![Candidate { context: ContextRule::Neighbours, ..base }]])?;
+        }
+        let base = best.candidate;
+        let lambdas = [60, 120, 240].map(|lambda| Candidate { lambda, ..base }).to_vec();
+        let roundings = [112, 96].map(|rounding| Candidate { rounding, ..base }).to_vec();
+        self.try_variants(&moments, &mut best, vec![lambdas, roundings])?;
+        let base = best.candidate;
+        self.try_variants(&moments, &mut best, vec![vec![Candidate { centroids: true, ..base }]])?;
+
+        self.reporter.note(&format!("chosen: {}; {:.0} bytes at the target", best.candidate, best.bytes));
+        self.finish(&best)
+    }
+
+    fn try_variants(&mut self, moments: &Moments, best: &mut Scored, variants: Vec<Vec<Candidate>>) -> Result<()> {
+        for candidate in variants.into_iter().flatten() {
+            let allowed = candidate.context == ContextRule::None
+                || moments.bands() * self.grid.channels <= MOST_CONTEXT_CHANNELS;
+            if allowed {
+                let scored = self.score(moments, candidate, Some(best))?;
+                if scored.bytes < best.bytes {
+                    *best = scored;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Block sizes to try: none, then divisors of the map near 8, twice that, and the whole map if small.
+    fn blocks(&self) -> Vec<(usize, usize)> {
+        let (height, width) = (self.grid.height, self.grid.width);
+        let allowed = |&(rows, columns): &(usize, usize)| {
+            let bands = rows * columns;
+            rows <= MAX_BLOCK
+                && columns <= MAX_BLOCK
+                && bands * self.grid.channels <= 65_536
+                && bands * self.grid.channels * self.grid.channels <= MOST_MOMENTS
+        };
+        let square = |side: usize| (side.min(height), side.min(width));
+        let mut blocks: Vec<(usize, usize)> = match &self.options.blocks {
+            Some(sides) => sides.iter().map(|&side| square(side.max(1))).collect(),
+            None if self.options.transforms == Transforms::Identity => vec![(1, 1)],
+            None => {
+                // The side near 8 that pads least, then that near 14.
+                let padding = |side: usize| {
+                    let grown = |length: usize| length.div_ceil(side) * side;
+                    grown(height) * grown(width) - height * width
+                };
+                let near = |sides: std::ops::RangeInclusive<usize>, ideal: usize| {
+                    sides.min_by_key(|&side| (padding(side), side.abs_diff(ideal))).map(square)
+                };
+                [Some((1, 1)), near(6..=9, 8), near(12..=16, 14)].into_iter().flatten().collect()
+            }
+        };
+        let mut seen = Vec::new();
+        blocks.retain(|block| allowed(block) && !seen.contains(block) && { seen.push(*block); true });
+        blocks
+    }
+
+    /// Moments and task metric at a block size, over these samples.
+    fn moments(&mut self, block: (usize, usize), indices: &[usize]) -> Result<Moments> {
+        let Search { samples, layout, grid, reporter, weights, .. } = self;
+        let use_gradients = *weights == Weights::Gradients;
+        let mut moments = gather(grid, block, |add| {
+            for (i, &index) in indices.iter().enumerate() {
+                reporter.progress("gathering moments", i, indices.len());
+                let feature = values(&samples.feature(index)?, layout, index)?;
+                let mut gradients = Vec::new();
+                if use_gradients {
+                    for gradient in samples.gradients(index)? {
+                        if gradient.len() != grid.len() || gradient.ndim() != layout.dims().len() {
+                            return Err(Error::invalid(format!(
+                                "a gradient of sample {index} has shape {:?}, the samples have {:?}",
+                                gradient.shape(),
+                                layout.dims()
+                            )));
+                        }
+                        gradients.push(channels_last(&gradient, layout));
+                    }
+                }
+                add(&feature, &gradients)?;
+            }
+            Ok(())
+        })?;
+        if *weights == Weights::Probe
+            && let Some(tail) = &mut self.tail
+        {
+            let groups = band_groups(Groups::Octaves, block);
+            let dct = FloatDct::new(block);
+            let metric = metric::probe(*tail, &self.fitting_values, &self.layout, &dct, &groups, self.reporter)?;
+            moments.metric = Some(metric);
+        }
+        Ok(moments)
+    }
+
+    /// Finds the bytes of a candidate at the target distortion.
+    fn score(&mut self, moments: &Moments, candidate: Candidate, best: Option<&Scored>) -> Result<Scored> {
+        let profile = draft(self.layout, moments, &candidate)?;
+        let coefficients = self.coefficients(&profile);
+        let mut points: Vec<(i32, Point)> = Vec::new();
+        let target = libm::log(self.options.target);
+        let mut index = best.map_or(0, |best| if similar(&best.candidate, &candidate) { best.index } else { 0 });
+        // Distortion grows by about a factor of two to three per octave: home in, then bracket.
+        for _ in 0..7 {
+            let point = self.point(&profile, &coefficients, index, candidate.centroids)?;
+            points.push((index, point));
+            let step = (target - libm::log(point.distortion.max(1e-9))) / (1.6 * std::f64::consts::LN_2 / 32.0);
+            let below = points.iter().any(|(_, p)| p.distortion <= self.options.target);
+            let above = points.iter().any(|(_, p)| p.distortion > self.options.target);
+            if below && above && step.abs() < 16.0 {
+                break;
+            }
+            let mut next = index + libm::rint(step).clamp(-96.0, 96.0) as i32;
+            // Make sure of a bracket once near.
+            next += if step.abs() < 16.0 { if below { 6 } else { -6 } } else { 0 };
+            if points.iter().any(|(i, _)| *i == next) {
+                next += if below { 4 } else { -4 };
+            }
+            index = next;
+        }
+        let (bytes, index) = interpolate(&points, target);
+        self.reporter.note(&format!("{bytes:8.0} bytes: {candidate}"));
+        Ok(Scored { candidate, bytes, index })
+    }
+
+    /// Coefficients of the cached samples under a draft's transform.
+    fn coefficients(&self, profile: &Profile) -> Vec<Vec<i32>> {
+        let mut scratch = TransformScratch::default();
+        self.fitting_values.iter().map(|values| coefficients_of(profile, &self.grid, values, &mut scratch)).collect()
+    }
+
+    /// Fits tables at one quality of a draft, codes the selection, and measures.
+    fn point(&mut self, profile: &Profile, coefficients: &[Vec<i32>], index: i32, centroids: bool) -> Result<Point> {
+        let mut profile = profile.clone();
+        shift_steps(&mut profile, index);
+        tables::fit(&mut profile, &self.grid, &[0], centroids, self.reporter, |_, visit, _| {
+            coefficients.iter().for_each(|coefficients| visit(coefficients));
+            Ok(())
+        })?;
+        let profile = Arc::new(profile);
+        let mut encoder = Encoder::with_profile(profile.clone());
+        let mut decoder = Decoder::new().profile(profile);
+        let mut bytes = 0;
+        let mut decoded = Vec::with_capacity(self.selection_values.len());
+        for values in &self.selection_values {
+            let feature = tensor(values, &self.layout, &self.grid);
+            let view = FeatureView::from(&feature).with_axes(self.layout.axes);
+            let stream = encoder.encode(view, Quality::Scale(1.0))?;
+            bytes += stream.len();
+            decoded.push(decoder.decode(&stream)?.to_f32());
+        }
+        let count = decoded.len() as f64;
+        let distortion = match &self.meter {
+            Meter::Tail(answers) => {
+                let Some(tail) = &mut self.tail else { return Err(Error::invalid("the tail is missing")) };
+                let mut sum = 0.0;
+                for (batch, answers) in decoded.chunks(BATCH).zip(answers.chunks(BATCH)) {
+                    let logits = run_batch(*tail, batch)?;
+                    sum += logits.iter().zip(answers).map(|(logits, p)| divergence(p, logits)).sum::<f64>();
+                }
+                sum / count
+            }
+            Meter::Gradients(gradients) => {
+                let mut sum = 0.0;
+                for ((values, decoded), gradients) in self.selection_values.iter().zip(&decoded).zip(gradients) {
+                    let decoded = channels_last(decoded, &self.layout);
+                    for gradient in gradients {
+                        let dot: f64 = gradient
+                            .iter()
+                            .zip(values.iter().zip(&decoded))
+                            .map(|(&g, (&x, &y))| f64::from(g) * (f64::from(y) - f64::from(x)))
+                            .sum();
+                        sum += 0.5 * dot * dot / gradients.len() as f64;
+                    }
+                }
+                sum / count
+            }
+            Meter::Energy(energy) => {
+                let mut sum = 0.0;
+                for (values, decoded) in self.selection_values.iter().zip(&decoded) {
+                    let decoded = channels_last(decoded, &self.layout);
+                    sum += values.iter().zip(&decoded).map(|(&x, &y)| libm::pow(f64::from(y) - f64::from(x), 2.0)).sum::<f64>();
+                }
+                sum / count / energy
+            }
+        };
+        Ok(Point { bytes: bytes as f64 / count, distortion })
+    }
+
+    /// Fits the winner to all samples, at all anchors.
+    fn finish(mut self, best: &Scored) -> Result<Profile> {
+        let all: Vec<usize> = (0..self.samples.len()).collect();
+        let moments = self.moments(best.candidate.block, &all)?;
+        let mut profile = draft(self.layout, &moments, &best.candidate)?;
+        // All samples move the steps a little against those of the search: find the target again.
+        let coefficients = self.coefficients(&profile);
+        let mut points = Vec::new();
+        for index in [best.index - 6, best.index + 6] {
+            points.push((index, self.point(&profile, &coefficients, index, best.candidate.centroids)?));
+        }
+        let (_, index) = interpolate(&points, libm::log(self.options.target));
+        shift_steps(&mut profile, index);
+        let anchors: Vec<i16> = (-ANCHORS_EACH_SIDE..=ANCHORS_EACH_SIDE).map(|i| i * ANCHOR_SPACING).collect();
+        let Search { samples, layout, grid, reporter, .. } = &mut self;
+        let mut scratch = TransformScratch::default();
+        tables::fit(&mut profile, grid, &anchors, best.candidate.centroids, reporter, |profile, visit, reporter| {
+            for index in 0..samples.len() {
+                reporter.progress("fitting tables", index, samples.len());
+                let values = values(&samples.feature(index)?, layout, index)?;
+                visit(&coefficients_of(profile, grid, &values, &mut scratch));
+            }
+            Ok(())
+        })?;
+        profile.notes = self.reporter.notes.clone();
+        profile.hash = profile.content_hash();
+        profile.validate(&crate::limits::Limits::default())?;
+        Ok(profile)
+    }
+}
+
+fn coefficients_of(profile: &Profile, grid: &Grid, values: &[f32], scratch: &mut TransformScratch) -> Vec<i32> {
+    let scale = power_of_two(profile.exponent);
+    let integers: Vec<i16> = values.iter().map(|&x| feature_to_int(x, scale)).collect();
+    let mut coefficients = Vec::new();
+    transform::forward(profile, grid, &integers, &mut coefficients, scratch);
+    coefficients
+}
+
+fn shift_steps(profile: &mut Profile, index: i32) {
+    for step in &mut profile.steps {
+        *step = (i32::from(*step) + index).clamp(0, 4095) as u16;
+    }
+}
+
+/// True if two candidates' drafts have their operating points at about the same quality index.
+fn similar(a: &Candidate, b: &Candidate) -> bool {
+    a.block == b.block && a.channels == b.channels && a.exponent == b.exponent
+}
+
+fn better(best: Option<Scored>, scored: Scored) -> Option<Scored> {
+    match best {
+        Some(best) if best.bytes <= scored.bytes => Some(best),
+        _ => Some(scored),
+    }
+}
+
+/// Bytes and quality index at the target, from the two points nearest to it in log distortion, on a
+/// line through their logarithms.
+fn interpolate(points: &[(i32, Point)], target: f64) -> (f64, i32) {
+    let mut sorted: Vec<(f64, f64, f64)> = points
+        .iter()
+        .map(|(index, p)| (libm::log(p.distortion.max(1e-9)), libm::log(p.bytes), f64::from(*index)))
+        .collect();
+    sorted.sort_by(|a, b| (a.0 - target).abs().total_cmp(&(b.0 - target).abs()));
+    let a = sorted[0];
+    // The nearest on the other side if there is one, else the next nearest.
+    let b = sorted.iter().skip(1).find(|b| (b.0 - target) * (a.0 - target) < 0.0).or(sorted.get(1));
+    let Some(&b) = b.filter(|b| (b.0 - a.0).abs() > 1e-6) else { return (libm::exp(a.1), a.2 as i32) };
+    let t = ((target - a.0) / (b.0 - a.0)).clamp(-1.0, 2.0);
+    (libm::exp(a.1 + t * (b.1 - a.1)), libm::rint(a.2 + t * (b.2 - a.2)) as i32)
+}

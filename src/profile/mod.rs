@@ -1,0 +1,222 @@
+//! Profiles: what both ends share before the first feature.
+
+mod file;
+pub mod fit;
+
+use std::path::Path;
+
+use crate::container::Layout;
+use crate::entropy::bank::{Bank, TABLES};
+use crate::error::{Error, Result};
+use crate::kernels::portable::{CONTEXTS, ContextRule};
+use crate::limits::Limits;
+
+/// Longest side of a DCT block.
+pub const MAX_BLOCK: usize = 64;
+
+/// One side of the separable block DCT: an orthonormal matrix in integers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Dct {
+    /// Row-major, `side` x `side`.
+    pub matrix: Vec<i16>,
+    /// Fractional bits of the entries.
+    pub shift: u32,
+}
+
+impl Dct {
+    pub fn side(&self) -> usize {
+        self.matrix.len().isqrt()
+    }
+}
+
+/// A channel matrix and its inverse, both by columns, with the fractional bits of their entries.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ChannelPair {
+    pub forward: Vec<i16>,
+    pub forward_shift: u32,
+    pub inverse: Vec<i16>,
+    pub inverse_shift: u32,
+}
+
+/// What both ends share before the first feature: transform, steps, tables and contexts, fitted once
+/// from sample features of one cut of one network.
+///
+/// Made by [`Profile::fit`](crate::Profile::fit), kept as one `.safetensors` file, named by a 64-bit
+/// hash of its content that every stream carries.
+///
+/// A coder channel is a (component, band) pair, number `band * channels + component`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Profile {
+    pub(crate) layout: Layout,
+    /// x becomes round(x * 2^exponent).
+    pub(crate) exponent: i32,
+    /// Smallest and largest integer value of each channel.
+    pub(crate) range: Vec<[i16; 2]>,
+    /// DCT over the rows and over the columns of a block.
+    pub(crate) dct: [Dct; 2],
+    /// Channel matrices, and which of them each band uses; none: channels as they are.
+    pub(crate) matrices: Vec<ChannelPair>,
+    pub(crate) band_matrix: Vec<u8>,
+    /// Per coder channel.
+    pub(crate) means: Vec<i32>,
+    pub(crate) steps: Vec<u16>,
+    /// Rounding offset of the quantiser in 1/256 step.
+    pub(crate) rounding: u8,
+    /// Lagrangian of rate-distortion optimised quantisation: 1/4096 squared step per bit; 0 = off.
+    pub(crate) lambda: u16,
+    pub(crate) bank: Bank,
+    /// Reconstruction offsets towards zero, 1/16 step, for magnitudes 1, 2 and more, by scale index.
+    pub(crate) offsets: Vec<[u8; 3]>,
+    pub(crate) context: ContextRule,
+    /// Quality indices at which `levels` and `maps` were fitted, ascending.
+    pub(crate) anchors: Vec<i16>,
+    /// Per anchor and coder channel: the scale index without a context, 0 if silent.
+    pub(crate) levels: Vec<u8>,
+    /// Per anchor, coder channel and context: the scale index. Empty without contexts.
+    pub(crate) maps: Vec<u8>,
+    /// How it was fitted, for people.
+    pub(crate) notes: String,
+    pub(crate) hash: u64,
+}
+
+impl Profile {
+    /// The 64-bit content hash that streams carry.
+    pub fn hash(&self) -> u64 {
+        self.hash
+    }
+
+    /// Shape, element type and axes of the features that it was fitted on. Features of another size
+    /// may be coded as long as the number of channels is the same; their header is longer.
+    pub fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// How it was fitted, as text.
+    pub fn notes(&self) -> &str {
+        &self.notes
+    }
+
+    /// Rows and columns of a DCT block; (1, 1) is no DCT.
+    pub fn block(&self) -> (usize, usize) {
+        (self.dct[0].side(), self.dct[1].side())
+    }
+
+    /// Number of channel matrices: 0 for channels as they are, more than 1 if groups of bands have their own.
+    pub fn matrices(&self) -> usize {
+        self.matrices.len()
+    }
+
+    /// Bands of a block.
+    pub(crate) fn bands(&self) -> usize {
+        let (rows, columns) = self.block();
+        rows * columns
+    }
+
+    /// Number of coder channels: components times bands.
+    pub fn coder_channels(&self) -> usize {
+        self.bands() * self.layout.channels()
+    }
+
+    /// Contexts of a coder channel in `maps`: none if the level alone names the table.
+    pub(crate) fn map_contexts(&self) -> usize {
+        if self.context == ContextRule::None { 0 } else { CONTEXTS }
+    }
+
+    /// Reads a profile from a file.
+    ///
+    /// # Errors
+    /// `InvalidInput` if the file cannot be read, else as [`Profile::from_bytes`].
+    pub fn load(path: impl AsRef<Path>) -> Result<Profile> {
+        let path = path.as_ref();
+        let unreadable = |error| Error::invalid(format!("cannot read profile {}: {error}", path.display()));
+        let limits = Limits::default();
+        let length = std::fs::metadata(path).map_err(unreadable)?.len();
+        Limits::check("bytes of a profile", length, limits.profile_bytes)?;
+        Profile::from_bytes(&std::fs::read(path).map_err(unreadable)?)
+    }
+
+    /// Writes the profile to a file.
+    ///
+    /// # Errors
+    /// `InvalidInput` if the file cannot be written.
+    pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
+        let path = path.as_ref();
+        std::fs::write(path, self.to_bytes())
+            .map_err(|error| Error::invalid(format!("cannot write profile {}: {error}", path.display())))
+    }
+
+    /// Checks everything that decoding relies on.
+    pub(crate) fn validate(&self, limits: &Limits) -> Result<()> {
+        let fail = |what| Err(Error::corrupt(what, 0));
+        let channels = self.layout.channels();
+        Limits::check("channels", channels as u64, limits.channels)?;
+        let elements = self.layout.elements()?;
+        Limits::check("decoded bytes", (elements * self.layout.dtype.size()) as u64, limits.output_bytes)?;
+        if !(-126..=126).contains(&self.exponent) {
+            return fail("the input exponent of the profile");
+        }
+        for dct in &self.dct {
+            let side = dct.side();
+            if side == 0 || side > MAX_BLOCK || side * side != dct.matrix.len() || dct.shift > 15 {
+                return fail("the DCT of the profile");
+            }
+            if !bounded(&dct.matrix, side) {
+                return fail("a DCT row of the profile sums to more than 65535");
+            }
+        }
+        let bands = self.bands();
+        let coder_channels = bands as u64 * channels as u64;
+        Limits::check("coder channels of a profile", coder_channels, limits.channels)?;
+        let coder_channels = coder_channels as usize;
+        for pair in &self.matrices {
+            if pair.forward.len() != channels * channels || pair.inverse.len() != channels * channels {
+                return fail("a channel matrix of the profile has the wrong size");
+            }
+            if !(2..=16).contains(&pair.forward_shift) || pair.inverse_shift > 16 {
+                return fail("a shift of the profile");
+            }
+            if !bounded(&pair.forward, channels) || !bounded(&pair.inverse, channels) {
+                return fail("a channel matrix row of the profile sums to more than 65535");
+            }
+        }
+        let matrices_fit = self.band_matrix.iter().all(|&i| usize::from(i) < self.matrices.len());
+        if self.band_matrix.len() != if self.matrices.is_empty() { 0 } else { bands } || !matrices_fit {
+            return fail("the band groups of the profile");
+        }
+        if self.range.len() != channels || self.range.iter().any(|[low, high]| low > high) {
+            return fail("the value range of the profile");
+        }
+        let max = crate::kernels::portable::COEFFICIENT_MAX;
+        if self.means.len() != coder_channels || self.means.iter().any(|mean| !(-max..=max).contains(mean)) {
+            return fail("the means of the profile");
+        }
+        if self.steps.len() != coder_channels || self.steps.iter().any(|&step| step >= 1 << 12) {
+            return fail("the steps of the profile");
+        }
+        if self.rounding > 128 || self.offsets.len() != TABLES || self.offsets.iter().flatten().any(|&o| o > 15) {
+            return fail("the quantiser of the profile");
+        }
+        let anchors = self.anchors.len();
+        if anchors == 0 || anchors > 64 || self.anchors.windows(2).any(|pair| pair[0] >= pair[1]) {
+            return fail("the anchors of the profile");
+        }
+        if self.levels.len() != anchors * coder_channels
+            || self.maps.len() != anchors * coder_channels * self.map_contexts()
+            || self.levels.iter().chain(&self.maps).any(|&level| usize::from(level) >= TABLES)
+        {
+            return fail("the scale maps of the profile");
+        }
+        Ok(())
+    }
+}
+
+/// True if the absolute values of every row and of every column sum to at most 65,535, so that sums
+/// of products with i16 values stay within i32 in either direction.
+fn bounded(matrix: &[i16], side: usize) -> bool {
+    let sum = |values: &mut dyn Iterator<Item = &i16>| {
+        values.map(|&value| u64::from(value.unsigned_abs())).sum::<u64>() <= 65_535
+    };
+    (0..side).all(|i| {
+        sum(&mut matrix[i * side..][..side].iter()) && sum(&mut matrix[i..].iter().step_by(side))
+    })
+}
