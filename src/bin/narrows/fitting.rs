@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use indicatif::{ProgressBar, ProgressStyle};
-use narrows::fit::{FitEvent, Samples, Tail};
-use narrows::{Error, Feature};
+use narrows::fit::{FitEvent, FitOptions, Samples, Tail, Weights};
+use narrows::{Error, Feature, Profile};
 use ndarray::{ArrayD, IxDyn};
 
 use crate::files::rows::NpyRows;
@@ -201,4 +201,71 @@ pub fn show(bar: &ProgressBar, event: FitEvent<'_>) {
         FitEvent::Note(text) => bar.suspend(|| note(text)),
         _ => {}
     }
+}
+
+/// Flags of a fit, shared by `fit` and `eval`.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Fitting")]
+pub struct FitArgs {
+    /// Where the task weights come from: which part of the feature matters to the answer.
+    #[arg(long, value_enum, default_value = "auto")]
+    pub weights: WeightsArg,
+    /// Sides of DCT blocks to try [default: by the size of the feature].
+    #[arg(long, value_name = "N,N,...", value_delimiter = ',')]
+    pub blocks: Vec<usize>,
+    /// Divergence (KL, in nats) from the uncut network at which the profile works at scale 1.
+    #[arg(long, value_name = "NATS")]
+    pub target: Option<f64>,
+}
+
+/// Names for [`Weights`].
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+pub enum WeightsArg {
+    /// Gradients if there are any, else probing if there is a model, else none.
+    Auto,
+    /// Every element counts the same.
+    None,
+    /// Gradient samples from --gradients.
+    Gradients,
+    /// The tail's answers to small perturbations of the feature.
+    Probe,
+}
+
+impl FitArgs {
+    /// The options of the library.
+    pub fn options(&self) -> FitOptions {
+        let defaults = FitOptions::default();
+        let weights = match self.weights {
+            WeightsArg::Auto => Weights::Auto,
+            WeightsArg::None => Weights::Unweighted,
+            WeightsArg::Gradients => Weights::Gradients,
+            WeightsArg::Probe => Weights::Probe,
+        };
+        FitOptions {
+            weights,
+            blocks: (!self.blocks.is_empty()).then(|| self.blocks.clone()),
+            target: self.target.unwrap_or(defaults.target),
+            ..defaults
+        }
+    }
+}
+
+/// Fits a profile to the feature at a cut of a network.
+pub fn fit_network(
+    network: &Network,
+    cut: &Cut,
+    images: &dyn Images,
+    normalize: Normalize,
+    gradients: Option<&Path>,
+    options: &FitOptions,
+) -> Result<Profile> {
+    let bar = progress_bar();
+    let mut samples = FitSamples::from_network(network, cut, images, normalize, &bar)?;
+    if let Some(path) = gradients {
+        samples = samples.with_gradients(path)?;
+    }
+    let mut tail = NetworkTail { network, cut };
+    let profile = Profile::fit(&mut samples, Some(&mut tail), options, &mut |event| show(&bar, event));
+    bar.finish_and_clear();
+    profile.with_context(|| format!("fitting at {}", cut.name))
 }

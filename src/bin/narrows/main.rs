@@ -1,1 +1,116 @@
-fn main(){}
+//! `narrows`: the command line of the codec for neural feature maps.
+
+mod args;
+mod bd;
+mod codecs;
+mod commands;
+mod files;
+mod fitting;
+mod graph;
+mod images;
+mod measure;
+mod metrics;
+mod model;
+mod normalize;
+mod output;
+mod report;
+
+use std::io::ErrorKind;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+use commands::{completions, decode, demo, encode, eval, fit, inspect};
+
+const ABOUT: &str = "Codec for neural feature maps
+
+Cut a network in two: the head runs on the device, the tail on a server. narrows turns the
+feature between them into the fewest bytes from which the tail still answers correctly, far
+fewer than the compressed input would take.
+
+Without a command, the demo runs: it needs nothing but this program.";
+
+const EXAMPLES: &str = "\
+Words:
+  cut      the tensor at which the network is split
+  feature  its value for one input
+  profile  what both ends share before the first feature, fitted once to sample features
+  stream   the bytes of one feature
+
+From a model to bytes in five steps:
+  narrows inspect net.onnx
+  narrows fit --model net.onnx --cut NAME --images photos --rows 1-400 --labels labels.csv \\
+      --normalize imagenet -o net.profile.safetensors
+  narrows eval --model net.onnx --cut NAME --images photos --rows 401-1000 --labels labels.csv \\
+      --normalize imagenet --profile net.profile.safetensors --out report
+  narrows encode feature.npy --profile net.profile.safetensors -o feature.nrw
+  narrows decode feature.nrw --profile net.profile.safetensors -o decoded.npy
+
+Exit status: 0 done, 1 something went wrong (one line says what), 2 the command was not understood.";
+
+#[derive(Debug, Parser)]
+#[command(name = "narrows", version, about = "Codec for neural feature maps", long_about = ABOUT, after_help = EXAMPLES)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Fit a profile to sample features of a cut.
+    Fit(fit::Args),
+    /// Turn a feature into a stream.
+    Encode(encode::Args),
+    /// Turn a stream back into a feature.
+    Decode(decode::Args),
+    /// Say what a stream, a profile, a feature file or a model is; list where a model can be cut.
+    Inspect(inspect::Args),
+    /// Measure bytes against accuracy, beside JPEG, WebP and PNG of the input.
+    Eval(eval::Args),
+    /// Show it all on the built-in network and 1,000 images (the default).
+    Demo(demo::Args),
+    /// Print a completion script for a shell.
+    Completions(completions::Args),
+}
+
+fn run(cli: Cli) -> Result<()> {
+    match cli.command {
+        Some(Command::Fit(args)) => fit::run(&args),
+        Some(Command::Encode(args)) => encode::run(&args),
+        Some(Command::Decode(args)) => decode::run(&args),
+        Some(Command::Inspect(args)) => inspect::run(&args),
+        Some(Command::Eval(args)) => eval::run(&args),
+        Some(Command::Demo(args)) => demo::run(&args),
+        Some(Command::Completions(args)) => completions::run::<Cli>(&args),
+        None => run(Cli::parse_from(["narrows", "demo"])),
+    }
+}
+
+fn main() -> ExitCode {
+    match run(Cli::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            output::note(format!("error: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// True if the reader of our output has gone away, as `head` does: that is its right.
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    let kinds = error.chain().filter_map(|cause| cause.downcast_ref::<std::io::Error>()).map(std::io::Error::kind);
+    kinds.into_iter().any(|kind| kind == ErrorKind::BrokenPipe)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

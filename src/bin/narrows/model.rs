@@ -182,7 +182,7 @@ fn rows(batch: &ArrayD<f32>) -> Vec<Vec<f32>> {
 
 /// Joins items of shape [1, ...] to a batch [n, ...].
 pub fn stack<'a>(items: impl IntoIterator<Item = &'a ArrayD<f32>>) -> Result<ArrayD<f32>> {
-    let views: Vec<ArrayViewD<'a, f32>> = items.into_iter().map(ArrayD::view).collect();
+    let views: Vec<ArrayViewD<'a, f32>> = items.into_iter().map(|item| item.view()).collect();
     Ok(ndarray::concatenate(Axis(0), &views)?)
 }
 

@@ -26,9 +26,14 @@ const MOST_MOMENTS: usize = 1 << 24;
 const MOST_KLT_CHANNELS: usize = 1024;
 /// Most coder channels with a neighbour context.
 const MOST_CONTEXT_CHANNELS: usize = 8192;
-/// Quality indices between anchors, and anchors on either side of quality 0.
+/// Quality indices between anchors, and the anchors, counted in these from quality 0: from the finest
+/// quality there is (so that a channel is silent at all qualities only if it is at that) up to a step
+/// eight times the fitted one.
 const ANCHOR_SPACING: i16 = 16;
-const ANCHORS_EACH_SIDE: i16 = 6;
+const ANCHORS: std::ops::RangeInclusive<i16> = -16..=6;
+
+/// A candidate takes the place of a simpler one only if it needs fewer than this share of its bytes.
+const WORTH_IT: f64 = 0.995;
 
 /// How task distortion is measured.
 enum Meter {
@@ -251,7 +256,7 @@ impl<'a, 'r> Search<'a, 'r> {
                 || moments.bands() * self.grid.channels <= MOST_CONTEXT_CHANNELS;
             if allowed {
                 let scored = self.score(moments, candidate, Some(best))?;
-                if scored.bytes < best.bytes {
+                if scored.bytes < best.bytes * WORTH_IT {
                     *best = scored;
                 }
             }
@@ -433,7 +438,7 @@ impl<'a, 'r> Search<'a, 'r> {
         }
         let (_, index) = interpolate(&points, libm::log(self.options.target));
         shift_steps(&mut profile, index);
-        let anchors: Vec<i16> = (-ANCHORS_EACH_SIDE..=ANCHORS_EACH_SIDE).map(|i| i * ANCHOR_SPACING).collect();
+        let anchors: Vec<i16> = ANCHORS.map(|i| i * ANCHOR_SPACING).collect();
         let Search { samples, layout, grid, reporter, .. } = &mut self;
         let mut scratch = TransformScratch::default();
         tables::fit(&mut profile, grid, &anchors, best.candidate.centroids, reporter, |profile, visit, reporter| {
@@ -472,7 +477,7 @@ fn similar(a: &Candidate, b: &Candidate) -> bool {
 
 fn better(best: Option<Scored>, scored: Scored) -> Option<Scored> {
     match best {
-        Some(best) if best.bytes <= scored.bytes => Some(best),
+        Some(best) if best.bytes * WORTH_IT <= scored.bytes => Some(best),
         _ => Some(scored),
     }
 }

@@ -1,0 +1,77 @@
+//! `narrows decode`: a stream becomes a feature file.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail};
+use narrows::{Decoder, Dtype, Error};
+use serde_json::json;
+
+use crate::args::load_profile;
+use crate::files::{self, Format};
+use crate::output::{is_pipe, note, print_json, shape_text, write};
+
+const EXAMPLES: &str = "\
+Examples:
+  narrows decode f.nrw --profile p.safetensors -o f.npy
+  narrows decode f.nrw -p a.safetensors -p b.safetensors -o f.npy    the stream says which it needs
+  cat f.nrw | narrows decode - -p p.safetensors --format npy -o - > f.npy";
+
+/// Turn a stream back into a feature.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Args {
+    /// Stream made by `narrows encode`; `-` reads standard input.
+    input: PathBuf,
+    /// Where the feature goes: .npy, .npz or .safetensors; `-` writes standard output.
+    #[arg(short, long, value_name = "FILE")]
+    output: PathBuf,
+    /// Profile that the stream was made with; several may be given.
+    #[arg(short, long, value_name = "FILE")]
+    profile: Vec<PathBuf>,
+    /// Format of the output, if its name does not say [default for `-`: npy].
+    #[arg(long, value_enum)]
+    format: Option<Format>,
+    /// Name of the array in .npz and .safetensors.
+    #[arg(long, value_name = "NAME", default_value = "feature")]
+    array: String,
+    /// Print what was done as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Decodes.
+pub fn run(args: &Args) -> Result<()> {
+    if args.json && is_pipe(&args.output) {
+        bail!("--json and `-o -` both want standard output: name a file with -o");
+    }
+    let format = match args.format {
+        Some(format) => format,
+        None if is_pipe(&args.output) => Format::Npy,
+        None => Format::of_name(&args.output)?,
+    };
+    let mut decoder = Decoder::new();
+    for path in &args.profile {
+        decoder = decoder.profile(load_profile(path)?);
+    }
+    let bytes = files::read_bytes(&args.input)?;
+    let feature = decoder
+        .decode(&bytes)
+        .map_err(|error| match error {
+            Error::ProfileMismatch { given: None, .. } => anyhow::anyhow!("{error}: name it with --profile"),
+            error => error.into(),
+        })
+        .with_context(|| files::display(&args.input))?;
+    if feature.dtype() == Dtype::Bf16 && format != Format::Safetensors {
+        bail!("the feature is bf16, which numpy files can not hold: write a .safetensors file");
+    }
+    write(&args.output, &files::to_bytes(&feature, format, &args.array)?)?;
+    if args.json {
+        return print_json(&json!({
+            "shape": feature.shape(),
+            "dtype": feature.dtype().name(),
+            "bytes": bytes.len(),
+        }));
+    }
+    note(format!("{} bytes -> {} {}", bytes.len(), shape_text(feature.shape()), feature.dtype().name()));
+    Ok(())
+}

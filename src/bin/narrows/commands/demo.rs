@@ -1,0 +1,128 @@
+//! `narrows demo`: the whole chain on a built-in network and images.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use narrows::Profile;
+
+use crate::bd::{BytesAt, bytes_at};
+use crate::codecs::{FeatureCodec, ImageCodec};
+use crate::commands::eval::picture;
+use crate::fitting::progress_bar;
+use crate::images::{Images, Sheet};
+use crate::measure::Job;
+use crate::model::Network;
+use crate::normalize::Preset;
+use crate::output::{note, print, print_json, thousands, write};
+use crate::report::{Measure, Report};
+
+const NETWORK: &[u8] = include_bytes!("../../../../demo/network.onnx");
+const IMAGES: &[u8] = include_bytes!("../../../../demo/test_images.png");
+const LABELS: &str = include_str!("../../../../demo/test_labels.txt");
+const PROFILE: &[u8] = include_bytes!("../../../../demo/profile.safetensors");
+/// Side of the images.
+const SIDE: u32 = 32;
+/// The network's tensor at which it is cut.
+const CUT: &str = "cut";
+/// Its output that is the answer.
+const OUTPUT: &str = "logits";
+
+/// Show it all on the built-in network and 1,000 images.
+///
+/// A small convolutional network for CIFAR-10 is cut in two. Every one of 1,000 test images goes
+/// through the head, the encoder, the decoder and the tail, beside PNG, JPEG and WebP of the image
+/// itself. The table says what each takes and how often the answer is right; the page has plots.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Where the page with the plots goes.
+    #[arg(long, value_name = "FILE", default_value = "narrows-demo.html")]
+    out: PathBuf,
+    /// Workers [default: one a core].
+    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
+    threads: usize,
+    /// Print the report as JSON in place of the table.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs the demo.
+pub fn run(args: &Args) -> Result<()> {
+    let start = Instant::now();
+    let network = Network::from_bytes(NETWORK.to_vec(), Some(OUTPUT)).context("the built-in network")?;
+    let images = Sheet::open(IMAGES, LABELS, SIDE)?;
+    let cut = network.cut(CUT, (SIDE as usize, SIDE as usize))?;
+    let profile = Arc::new(Profile::from_bytes(PROFILE).context("the built-in profile")?);
+    let mut image_codecs = vec![ImageCodec::Raw, ImageCodec::Png];
+    image_codecs.extend([5, 10, 20, 30, 50, 75, 90, 95].map(ImageCodec::Jpeg));
+    image_codecs.extend([1, 5, 10, 20, 40, 70, 90].map(ImageCodec::WebP));
+    let mut codecs = vec![FeatureCodec::raw_f32(), FeatureCodec::lossless(), FeatureCodec::packed(4, false)];
+    let scales = [0.5, 0.71, 1.0, 1.41, 2.0, 2.83, 4.0, 5.66];
+    codecs.extend(scales.map(|scale| FeatureCodec::narrows(Some(&profile), scale, true)));
+    let job = Job {
+        network: &network,
+        images: &images,
+        normalize: Preset::Cifar10.normalize(),
+        image_codecs,
+        cuts: vec![(cut.clone(), codecs)],
+        threads: args.threads,
+    };
+    let bar = progress_bar();
+    bar.set_message("classifying");
+    let measured = job.run(&bar)?;
+    let report = Report {
+        title: "narrows demo: a CIFAR-10 network, cut in two".into(),
+        about: vec![format!(
+            "Each image goes through the head to the feature at `{CUT}` ({} numbers), which is encoded, sent, decoded \
+             and classified by the tail; or the image itself is compressed and classified by the whole network.",
+            thousands(cut.elements() as u64)
+        )],
+        images: images.len(),
+        top1: measured.top1,
+        points: measured.points,
+        pictures: picture(&job, &cut, Some(&profile), true)?.into_iter().collect(),
+    };
+    write(&args.out, report.html().as_bytes())?;
+    if args.json {
+        return print_json(&report.json());
+    }
+    print(format!("{}\n\n{}", report.text(), take_away(&report)))?;
+    note(format!("\n{} written, {:.1} s in all", args.out.display(), start.elapsed().as_secs_f64()));
+    Ok(())
+}
+
+/// One line with the main result: bytes at the accuracy that narrows has at scale 1.
+fn take_away(report: &Report) -> String {
+    let series = report.series();
+    let narrows = series.iter().find(|series| series.codec == "narrows" && series.cut.is_some());
+    let Some(point) = narrows.and_then(|series| series.points.iter().find(|point| point.setting == "x1")) else {
+        return String::new();
+    };
+    let own = point.bytes.mean;
+    let mut text = format!(
+        "At top-1 {:.3} (uncut: {:.3}) narrows sends {} bytes an image",
+        point.top1,
+        report.top1,
+        thousands(own.round() as u64)
+    );
+    for name in ["JPEG", "WebP"] {
+        let Some(other) = series.iter().find(|series| series.codec == name) else { continue };
+        let curve = other.curve(Measure::Top1);
+        let largest = curve.iter().map(|point| point.0).fold(0.0, f64::max);
+        text += &match bytes_at(&curve, point.top1) {
+            BytesAt::About(bytes) | BytesAt::AtMost(bytes) => {
+                format!("; {name} needs {} ({:.1} times as many)", thousands(bytes.round() as u64), bytes / own)
+            }
+            BytesAt::OutOfReach => {
+                format!("; {name} does not get there with {}", thousands(largest.round() as u64))
+            }
+        };
+    }
+    for comparison in report.comparisons().iter().filter(|c| c.measure == Measure::Top1) {
+        if let Some(bd) = comparison.bd {
+            text += &format!("; BD-rate {:+.0} % against {}", bd.percent, comparison.reference);
+        }
+    }
+    text + "."
+}

@@ -1,0 +1,9 @@
+//! The commands, one a file: each has its `Args` and a `run`.
+
+pub mod completions;
+pub mod decode;
+pub mod demo;
+pub mod encode;
+pub mod eval;
+pub mod fit;
+pub mod inspect;
