@@ -431,12 +431,13 @@ fn gather_f32(view: &FeatureView<'_>, grid: &Grid, values: &mut Vec<f32>) {
 }
 
 fn scatter_int(layout: &Layout, grid: &Grid, values: &[i16], exponent: i32) -> Feature {
-    let shape = layout.shape();
+    let shape = layout.padded_shape();
+    let shape = &shape[..layout.dims().len()];
     let scale = power_of_two(-exponent);
-    let mut feature = Feature::zeros(layout.dtype, &shape);
+    let mut feature = Feature::zeros(layout.dtype, shape);
     with_array!(Feature, &mut feature, array => {
         if let Some(out) = array.as_slice_mut() {
-            grid.scatter(values, &shape, out, |value| Element::from_f32(f32::from(value) * scale));
+            grid.scatter(values, shape, out, |value| Element::from_f32(f32::from(value) * scale));
         }
     });
     feature

@@ -88,7 +88,7 @@ impl Lossless {
         if !reader.rest().is_empty() {
             return Err(Error::corrupt("bytes left over after the byte planes", reader.offset()));
         }
-        let mut feature = Feature::zeros(layout.dtype, &layout.shape());
+        let mut feature = Feature::zeros(layout.dtype, &layout.padded_shape()[..layout.dims().len()]);
         with_array!(Feature, &mut feature, array => {
             for (i, value) in array.iter_mut().enumerate() {
                 let mut own = [0; 4];

@@ -91,7 +91,7 @@ pub(crate) fn decode(header: &Header, mut reader: Reader<'_>) -> Result<Feature>
     for (field, value) in values.iter_mut().enumerate().take(1 << bits) {
         *value = f32::from(quantizer.value(field as i32)) * scale;
     }
-    let mut feature = Feature::zeros(layout.dtype, &layout.shape());
+    let mut feature = Feature::zeros(layout.dtype, &layout.padded_shape()[..layout.dims().len()]);
     with_array!(Feature, &mut feature, array => {
         if let Some(out) = array.as_slice_mut() {
             let mut fields = [0u8; 512];

@@ -79,6 +79,11 @@ impl Layout {
         self.dims().iter().map(|&dim| dim as usize).collect()
     }
 
+    /// Length of each axis, then zeros: what [`Layout::shape`] gives, without an allocation.
+    pub(crate) fn padded_shape(&self) -> [usize; MAX_RANK] {
+        self.dims.map(|dim| dim as usize)
+    }
+
     /// Number of channels.
     pub fn channels(&self) -> usize {
         self.dims[self.axes.channels] as usize

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use anyhow::{Context, Result, bail};
 use image::RgbImage;
 use image::imageops::{self, FilterType};
+use jpeg_decoder::PixelFormat;
 
 use crate::output::note;
 
@@ -106,8 +107,9 @@ impl Folder {
         let size = match size {
             Some(size) => size,
             None => {
-                let (width, height) = image::image_dimensions(&files[0].0)
-                    .with_context(|| format!("cannot read the image {}", files[0].0.display()))?;
+                let unreadable = || format!("cannot read the image {}", files[0].0.display());
+                let first = fs::read(&files[0].0).with_context(unreadable)?;
+                let (width, height) = decode(&first).with_context(unreadable)?.dimensions();
                 (height as usize, width as usize)
             }
         };
@@ -124,7 +126,7 @@ impl Images for Folder {
         let path = &self.files[i].0;
         let unreadable = || format!("cannot read the image {}", path.display());
         let bytes = fs::read(path).with_context(unreadable)?;
-        let image = image::load_from_memory(&bytes).with_context(unreadable)?.into_rgb8();
+        let image = decode(&bytes).with_context(unreadable)?;
         let (height, width) = self.size;
         let wanted = (width as u32, height as u32);
         if image.dimensions() == wanted {
@@ -147,6 +149,22 @@ impl Images for Folder {
     }
 }
 
+/// Decodes a JPEG, PNG or WebP.
+pub fn decode(bytes: &[u8]) -> Result<RgbImage> {
+    if !bytes.starts_with(&[0xff, 0xd8]) {
+        return Ok(image::load_from_memory(bytes)?.into_rgb8());
+    }
+    let mut decoder = jpeg_decoder::Decoder::new(bytes);
+    let mut pixels = decoder.decode()?;
+    let info = decoder.info().context("a JPEG without a frame")?;
+    match info.pixel_format {
+        PixelFormat::RGB24 => {}
+        PixelFormat::L8 => pixels = pixels.iter().flat_map(|&gray| [gray; 3]).collect(),
+        other => bail!("a JPEG with {other:?} pixels, not RGB or gray"),
+    }
+    RgbImage::from_raw(u32::from(info.width), u32::from(info.height), pixels).context("a JPEG with pixels missing")
+}
+
 /// Resizes so that the shorter side fits, then cuts the centre out.
 fn fit_size(image: &RgbImage, (width, height): (u32, u32)) -> RgbImage {
     let (own_width, own_height) = (f64::from(image.width()), f64::from(image.height()));
@@ -167,7 +185,7 @@ pub struct Sheet {
 impl Sheet {
     /// Opens a sheet from the bytes of an image and of a text with one label a line.
     pub fn open(image: &[u8], labels: &str, side: u32) -> Result<Sheet> {
-        let image = image::load_from_memory(image).context("the sheet of images")?.into_rgb8();
+        let image = decode(image).context("the sheet of images")?;
         let labels = labels.lines().map(|line| line.trim().parse().context("a label of the sheet"));
         let sheet = Sheet { image, labels: labels.collect::<Result<_>>()?, side };
         if sheet.labels.len() > (sheet.columns() * (sheet.image.height() / side)) as usize {

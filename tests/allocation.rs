@@ -1,0 +1,85 @@
+//! Proves that encoders and decoders keep their buffers: once warm, encoding into a reused `Vec`
+//! allocates nothing, and decoding allocates the output and nothing else.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::sync::Arc;
+
+use narrows::fit::FitOptions;
+use narrows::{Clip, Decoder, Encoder, Packed, Profile, Quality};
+use ndarray::{ArrayD, IxDyn};
+
+struct Counting;
+
+thread_local! {
+    static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
+}
+
+#[allow(unsafe_code)]
+// SAFETY: every call is passed on to the system allocator unchanged; counting does not allocate.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        let _ = ALLOCATIONS.try_with(|count| count.set(count.get() + 1));
+        // SAFETY: the caller's promises are the system allocator's own.
+        unsafe { System.alloc(layout) }
+    }
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: as above.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        let _ = ALLOCATIONS.try_with(|count| count.set(count.get() + 1));
+        // SAFETY: as above.
+        unsafe { System.realloc(pointer, layout, size) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+fn allocations(body: impl FnOnce()) -> usize {
+    let before = ALLOCATIONS.with(Cell::get);
+    body();
+    ALLOCATIONS.with(Cell::get) - before
+}
+
+fn feature(seed: usize) -> ArrayD<f32> {
+    ArrayD::from_shape_fn(IxDyn(&[1, 16, 12, 12]), |at| {
+        ((at[1] * 3 + at[2] * at[3] + seed * 7) as f32 * 0.37).sin() * (1.0 + at[1] as f32)
+    })
+}
+
+#[test]
+fn warm_encoders_and_decoders_do_not_allocate() {
+    let mut samples: Vec<_> = (0..16).map(feature).collect();
+    let profile = Arc::new(Profile::fit(&mut samples, None, &FitOptions::default(), &mut |_| {}).unwrap());
+    let encoders = [
+        ("profile", Encoder::with_profile(profile.clone())),
+        ("plain", Encoder::plain()),
+        ("packed", Encoder::packed(Packed { bits: 4, clip: Clip::Aciq })),
+        ("lossless", Encoder::lossless()),
+    ];
+    for (name, mut encoder) in encoders {
+        for quality in [Quality::Scale(1.0), Quality::Scale(0.3), Quality::Bytes(20_000), Quality::Sqnr(10.0)] {
+            let mut out = Vec::new();
+            let features: Vec<_> = (20..26).map(feature).collect();
+            for feature in &features {
+                encoder.encode_into(feature, quality, &mut out).unwrap();
+            }
+            let count = allocations(|| {
+                for feature in &features {
+                    encoder.encode_into(feature, quality, &mut out).unwrap();
+                }
+            });
+            assert_eq!(count, 0, "{name} {quality:?}");
+
+            let mut decoder = Decoder::new().profile(profile.clone());
+            let mut last = Some(decoder.decode(&out).unwrap());
+            let count = allocations(|| last = Some(decoder.decode(&out).unwrap()));
+            drop(last);
+            // The output's elements; a lossless stream is also unpacked into planes first.
+            let allowed = if name == "lossless" { 2 } else { 1 };
+            assert!(count <= allowed, "{name} {quality:?}: {count} allocations to decode");
+        }
+    }
+}
