@@ -4,11 +4,11 @@ use crate::container::{Header, Reader, chunk_ranges, put_varint};
 use crate::entropy::bank::{Bank, COST_ONE_BIT};
 use crate::error::{Error, Result};
 use crate::kernels::portable::{
-    ContextRule, MAX_LANES, Neighbours, Quantizer, RansScratch, context, in_steps, quantize as quantize_one,
-    rans_decode, rans_encode,
+    ContextRule, MAX_LANES, Neighbours, Quantizer, RansScratch, RunSums, context, in_steps,
+    quantize as quantize_one, rans_decode, rans_encode, run_context,
 };
 use crate::limits::Limits;
-use crate::plan::{ChannelTables, Plan};
+use crate::plan::Plan;
 
 /// Largest magnitude for which rate decisions are made; larger ones are rounded.
 const RDO_MAX: i32 = 15;
@@ -46,22 +46,38 @@ pub(crate) fn count(asked: Option<usize>, items: usize, rows: usize) -> usize {
 }
 
 impl Coding<'_> {
-    /// Fills in the table of each channel of a run that begins at `before.len()` symbols of the chunk
-    /// whose first row is `first_row`.
+    /// Fills in the context of each channel of the run that begins at `before.len()` symbols of the
+    /// chunk whose first row is `first_row`. Runs are visited in order; `sums` is kept between them.
     #[inline]
-    fn tables_of(&self, first_row: usize, tables: &[ChannelTables], before: &[i32], out: &mut [u8]) {
-        let channels = tables.len();
-        let (position, first) = (before.len() / channels, before.len() % channels);
-        match self.context {
-            ContextRule::None => out.fill(0),
-            ContextRule::Neighbours => {
-                let row = position / self.columns;
-                let has_up = row > 0 && !(first_row + row).is_multiple_of(self.plane_rows);
-                let neighbours = Neighbours::at(position, self.columns, channels, has_up);
-                context(before, &neighbours, first, out);
-            }
+    pub fn contexts_of(&self, first_row: usize, plan: &Plan, before: &[i32], sums: &mut RunSums, out: &mut [u8]) {
+        if self.context == ContextRule::None {
+            out.fill(0);
+            return;
         }
-        for (table, tables) in out.iter_mut().zip(&tables[first..]) {
+        let channels = plan.active.len();
+        let (position, first) = (before.len() / channels, before.len() % channels);
+        let row = position / self.columns;
+        let has_up = row > 0 && !(first_row + row).is_multiple_of(self.plane_rows);
+        let neighbours = Neighbours::at(position, self.columns, channels, has_up);
+        if self.context == ContextRule::Neighbours {
+            context(before, &neighbours, first, out);
+            return;
+        }
+        let run = first / MAX_LANES;
+        if run == 0 {
+            *sums = RunSums::default();
+        } else {
+            sums.add(&before[before.len() - MAX_LANES..], plan.expected[run - 1]);
+        }
+        out.fill(run_context(before, &neighbours, (first, out.len()), sums, plan.expected[run]));
+    }
+
+    /// As [`Coding::contexts_of`], but fills in the tables.
+    #[inline]
+    fn tables_of(&self, first_row: usize, plan: &Plan, before: &[i32], sums: &mut RunSums, out: &mut [u8]) {
+        self.contexts_of(first_row, plan, before, sums, out);
+        let first = before.len() % plan.active.len();
+        for (table, tables) in out.iter_mut().zip(&plan.tables[first..]) {
             *table = tables[usize::from(*table)];
         }
     }
@@ -85,6 +101,7 @@ pub(crate) fn quantize(coding: &Coding<'_>, plan: &Plan, coefficients: &[i32], s
         return;
     }
     let mut tables = [0; MAX_LANES];
+    let mut sums = RunSums::default();
     for (first_row, end_row) in chunk_ranges(coding.rows, coding.chunks) {
         let positions = first_row * coding.columns..end_row * coding.columns;
         let rows = &coefficients[positions.start * width..positions.end * width];
@@ -93,7 +110,7 @@ pub(crate) fn quantize(coding: &Coding<'_>, plan: &Plan, coefficients: &[i32], s
             for first in (0..channels).step_by(MAX_LANES) {
                 let (before, rest) = chunk.split_at_mut(position * channels + first);
                 let run = MAX_LANES.min(channels - first);
-                coding.tables_of(first_row, &plan.tables, before, &mut tables[..run]);
+                coding.tables_of(first_row, plan, before, &mut sums, &mut tables[..run]);
                 for i in 0..run {
                     let channel = plan.active[first + i] as usize;
                     let quantizer = &plan.quantizers[first + i];
@@ -127,12 +144,13 @@ pub(crate) fn encode(
     coding: &Coding<'_>,
     header: Header,
     params: &[u8],
-    tables: &[ChannelTables],
+    plan: &Plan,
     symbols: &[i32],
     scratch: &mut ChunkScratch,
     out: &mut Vec<u8>,
 ) -> Result<()> {
-    let channels = tables.len();
+    let channels = plan.active.len();
+    let mut sums = RunSums::default();
     scratch.tables.clear();
     scratch.tables.resize(symbols.len(), 0);
     scratch.payload.clear();
@@ -147,7 +165,7 @@ pub(crate) fn encode(
             for first in (0..channels).step_by(MAX_LANES) {
                 let start = at + first;
                 let end = start + MAX_LANES.min(channels - first);
-                coding.tables_of(first_row, tables, &chunk[..start], &mut chunk_tables[start..end]);
+                coding.tables_of(first_row, plan, &chunk[..start], &mut sums, &mut chunk_tables[start..end]);
             }
         }
     }
@@ -197,11 +215,11 @@ pub(crate) fn read_lengths(chunks: usize, reader: &mut Reader<'_>) -> Result<Len
 pub(crate) fn decode(
     coding: &Coding<'_>,
     mut reader: Reader<'_>,
-    tables: &[ChannelTables],
+    plan: &Plan,
     symbols: &mut Vec<i32>,
 ) -> Result<()> {
     let lengths = read_lengths(coding.chunks, &mut reader)?;
-    decode_chunks(coding, lengths, reader, tables, symbols)
+    decode_chunks(coding, lengths, reader, plan, symbols)
 }
 
 /// Reads chunks of known lengths, the last one taking the rest of the bytes.
@@ -209,10 +227,10 @@ pub(crate) fn decode_chunks(
     coding: &Coding<'_>,
     lengths: Lengths,
     mut reader: Reader<'_>,
-    tables: &[ChannelTables],
+    plan: &Plan,
     symbols: &mut Vec<i32>,
 ) -> Result<()> {
-    let channels = tables.len();
+    let channels = plan.active.len();
     if coding.chunks > coding.rows.max(1) {
         return Err(Error::corrupt("more chunks than rows", reader.offset()));
     }
@@ -230,8 +248,9 @@ pub(crate) fn decode_chunks(
             }
             continue;
         }
+        let mut sums = RunSums::default();
         rans_decode(bytes, offset, chunk, channels, lanes, coding.bank, |before, out| {
-            coding.tables_of(first_row, tables, before, out);
+            coding.tables_of(first_row, plan, before, &mut sums, out);
         })?;
     }
     Ok(())

@@ -3,7 +3,7 @@
 use bitvec::vec::BitVec;
 
 use crate::entropy::bank::{TABLES, TABLES_PER_OCTAVE};
-use crate::kernels::portable::{CONTEXTS, Dequantizer, Quantizer};
+use crate::kernels::portable::{CONTEXTS, Dequantizer, MAX_LANES, Quantizer};
 use crate::profile::Profile;
 use crate::quality::STEPS_PER_OCTAVE;
 
@@ -24,6 +24,8 @@ pub(crate) struct Plan {
     pub quantizers: Vec<Quantizer>,
     pub dequantizers: Vec<Dequantizer>,
     pub tables: Vec<ChannelTables>,
+    /// Sum of the magnitudes expected of each run of active channels, in 1/16 (context rule `Runs`).
+    pub expected: Vec<u32>,
     /// Mode `Plain`: the scale index of every channel.
     pub levels: Vec<u8>,
 }
@@ -44,11 +46,18 @@ impl Plan {
                 continue;
             }
             let level = shifted(scale);
-            let mut tables = [level; CONTEXTS];
+            let offset = |offset: i8| (i32::from(level) + i32::from(offset)).clamp(1, TABLES as i32 - 1) as u8;
+            let mut tables = profile.context_offsets.map(offset);
             for (table, &scale) in tables.iter_mut().zip(&maps[channel * contexts..][..contexts]) {
                 *table = shifted(scale);
             }
             let step = i32::from(profile.steps[channel]) + i32::from(quality);
+            if self.active.len().is_multiple_of(MAX_LANES) {
+                self.expected.push(0);
+            }
+            if let Some(expected) = self.expected.last_mut() {
+                *expected += profile.bank.mean_magnitude(level);
+            }
             self.push(
                 channel,
                 tables,
@@ -66,6 +75,7 @@ impl Plan {
         self.quantizers.clear();
         self.dequantizers.clear();
         self.tables.clear();
+        self.expected.clear();
     }
 
     /// Adds an active channel; channels come in ascending order.

@@ -1,7 +1,7 @@
 //! The bank of cumulative tables, ordered by scale.
 
 use crate::entropy::builtin;
-use crate::entropy::token::{CLASSES, ESCAPE, TOKENS, class_bits, nibbles, token_of, zigzag};
+use crate::entropy::token::{BUCKET_BASE, CLASSES, ESCAPE, TOKENS, class_bits, nibbles, token_of, zigzag};
 use crate::error::{Error, Result};
 
 /// Bits of a table's probabilities.
@@ -79,6 +79,17 @@ impl Bank {
     pub fn interval(&self, table: u8, token: u8) -> (u32, u32) {
         let (table, token) = (usize::from(table), usize::from(token));
         (u32::from(self.starts[table][token]), u32::from(self.frequencies[table][token]))
+    }
+
+    /// The mean magnitude of a table's symbols, those above 15 counting 15, in 1/16, rounded down.
+    pub fn mean_magnitude(&self, table: u8) -> u32 {
+        let frequencies = &self.frequencies[usize::from(table)];
+        let magnitude = |token: usize| match token {
+            31 => 15,
+            token => BUCKET_BASE[token.div_ceil(2)].min(15),
+        };
+        let sum: u32 = frequencies.iter().enumerate().map(|(token, &f)| u32::from(f) * magnitude(token)).sum();
+        sum >> (PROBABILITY_BITS - 4)
     }
 
     /// The token whose interval holds this 12-bit slot.

@@ -50,6 +50,7 @@ macro_rules! scalar {
     };
 }
 scalar!(u8, U8);
+scalar!(i8, I8);
 scalar!(u16, U16);
 scalar!(i16, I16);
 scalar!(i32, I32);
@@ -172,6 +173,9 @@ impl Profile {
             offsets: triples(read(&file, "offset")?),
             context: ContextRule::from_code(small("context", 255)? as u8)
                 .ok_or(Error::Unsupported { what: "the context rule of the profile" })?,
+            context_offsets: read::<i8>(&file, "context_offset")?
+                .try_into()
+                .map_err(|_| Error::corrupt("the context offsets of the profile", 0))?,
             anchors: read(&file, "anchor")?,
             levels: read(&file, "level")?,
             maps: read(&file, "map")?,
@@ -227,6 +231,7 @@ impl Profile {
             entry("anchor", &[anchors], self.anchors.iter().copied()),
             entry("band_matrix", &[self.band_matrix.len()], self.band_matrix.iter().copied()),
             entry("bank", &[self.bank.frequencies().len(), TOKENS], self.bank.frequencies().iter().flatten().copied()),
+            entry("context_offset", &[self.context_offsets.len()], self.context_offsets),
             entry("dct.columns", &[columns, columns], self.dct[1].matrix.iter().copied()),
             entry("dct.rows", &[rows, rows], self.dct[0].matrix.iter().copied()),
             entry("level", &[anchors, coder], self.levels.iter().copied()),

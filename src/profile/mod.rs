@@ -68,6 +68,8 @@ pub struct Profile {
     /// Reconstruction offsets towards zero, 1/16 step, for magnitudes 1, 2 and more, by scale index.
     pub(crate) offsets: Vec<[u8; 3]>,
     pub(crate) context: ContextRule,
+    /// What each context adds to a channel's scale index (rule `Runs`; zeros otherwise).
+    pub(crate) context_offsets: [i8; CONTEXTS],
     /// Quality indices at which `levels` and `maps` were fitted, ascending.
     pub(crate) anchors: Vec<i16>,
     /// Per anchor and coder channel: the scale index without a context, 0 if silent.
@@ -117,9 +119,9 @@ impl Profile {
         self.bands() * self.layout.channels()
     }
 
-    /// Contexts of a coder channel in `maps`: none if the level alone names the table.
+    /// Contexts of a coder channel in `maps`: none if its level and the context's offset name the table.
     pub(crate) fn map_contexts(&self) -> usize {
-        if self.context == ContextRule::None { 0 } else { CONTEXTS }
+        if self.context == ContextRule::Neighbours { CONTEXTS } else { 0 }
     }
 
     /// Reads a profile from a file.

@@ -15,6 +15,9 @@ pub enum ContextRule {
     None = 0,
     /// The same channel at the positions to the left, above, above left and above right.
     Neighbours = 1,
+    /// How large the symbols of the runs before in the same position, and of the same run in the
+    /// neighbouring positions, turned out against what their tables expect: one context for a whole run.
+    Runs = 2,
 }
 
 impl ContextRule {
@@ -25,8 +28,59 @@ impl ContextRule {
 
     /// The rule of a number.
     pub fn from_code(code: u8) -> Option<ContextRule> {
-        [ContextRule::None, ContextRule::Neighbours].into_iter().find(|rule| rule.code() == code)
+        [ContextRule::None, ContextRule::Neighbours, ContextRule::Runs].into_iter().find(|rule| rule.code() == code)
     }
+}
+
+/// Fractional bits of the magnitudes that [`run_context`] adds up.
+pub const RUN_BITS: u32 = 4;
+/// What a run keeps of the sums before it: 13/16.
+const KEEP: u32 = 13;
+/// Added to both sums, so that little evidence makes little difference: four magnitudes.
+const PRIOR: u32 = 4 << RUN_BITS;
+/// Sixteenths of the expectation from which on the contexts but the first begin.
+const RATIOS: [u32; CONTEXTS - 1] = [6, 10, 13, 15, 18, 22, 30];
+
+/// Sums over the runs before in the same position, of magnitudes and of what was expected of them, in
+/// 1/16, older runs counting less.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct RunSums {
+    actual: u32,
+    expected: u32,
+}
+
+impl RunSums {
+    /// Adds a run of symbols of which `expected` was expected.
+    pub fn add(&mut self, run: &[i32], expected: u32) {
+        self.actual = ((self.actual + sum(run)) * KEEP) >> 4;
+        self.expected = ((self.expected + expected) * KEEP) >> 4;
+    }
+}
+
+fn sum(run: &[i32]) -> u32 {
+    run.iter().map(|symbol| symbol.unsigned_abs().min(CAP)).sum::<u32>() << RUN_BITS
+}
+
+/// The context of a whole run of `length` channels from `first` on, of which magnitudes summing to
+/// `expected` are expected: the ratio of what was seen to what was expected, over the runs before and
+/// (left and above counting once, the diagonals half) the same run at the neighbours.
+pub fn run_context(
+    symbols: &[i32],
+    neighbours: &Neighbours,
+    (first, length): (usize, usize),
+    sums: &RunSums,
+    expected: u32,
+) -> u8 {
+    let mut actual = 2 * (sums.actual + PRIOR);
+    let mut likely = 2 * (sums.expected + PRIOR);
+    let sides = [(neighbours.left, 2), (neighbours.up, 2), (neighbours.up_left, 1), (neighbours.up_right, 1)];
+    for (start, weight) in sides {
+        if let Some(start) = start {
+            actual += weight * sum(&symbols[start + first..][..length]);
+            likely += weight * expected;
+        }
+    }
+    RATIOS.iter().filter(|&&ratio| 16 * actual >= ratio * likely).count() as u8
 }
 
 /// Where the neighbours of a position begin in the symbols of its chunk; `None` beyond an edge of the
@@ -88,6 +142,22 @@ mod tests {
         let mut contexts = [0];
         context(&[0, 0, 0, i32::MIN], &Neighbours::at(4, 3, 1, true), 0, &mut contexts);
         assert_eq!(contexts[0], 7);
+    }
+
+    #[test]
+    fn runs_are_judged_against_their_expectation() {
+        let (mut sums, none) = (RunSums::default(), Neighbours::default());
+        // Without evidence: as expected.
+        assert_eq!(run_context(&[], &none, (0, 4), &sums, 100), 4);
+        sums.add(&[0; 32], 32 << RUN_BITS);
+        assert_eq!(run_context(&[], &none, (32, 4), &sums, 100), 0);
+        sums.add(&[-3; 32], 32 << RUN_BITS);
+        assert_eq!(run_context(&[], &none, (32, 4), &sums, 100), 6);
+        sums.add(&[i32::MIN; 32], 0);
+        assert_eq!(run_context(&[], &none, (32, 4), &sums, 100), 7);
+        let left = Neighbours::at(1, 2, 4, false);
+        assert_eq!(run_context(&[0, 0, 0, 0], &left, (0, 4), &RunSums::default(), 64), 1);
+        assert_eq!(run_context(&[9, 9, 9, 9], &left, (0, 4), &RunSums::default(), 64), 7);
     }
 
     #[test]

@@ -8,7 +8,7 @@
 //! | [`block_dct`], [`block_idct`] | separable DCT of one block, all channels at once |
 //! | [`channel_matrix`] | one row of channels through an integer matrix |
 //! | [`quantize`], [`dequantize`] | coefficient to symbol and back |
-//! | [`context`] | context of each channel of a position, from symbols already coded |
+//! | [`context`], [`run_context`] | context of each channel or run of a position, from symbols already coded |
 //! | [`rans_encode`], [`rans_decode`] | symbols to bytes and back |
 //! | [`pack`], [`unpack`] | fixed-length fields to bytes and back |
 
@@ -18,7 +18,7 @@ mod quantize;
 mod rans;
 mod transform;
 
-pub use context::{CONTEXTS, ContextRule, Neighbours, context};
+pub use context::{CONTEXTS, ContextRule, Neighbours, RUN_BITS, RunSums, context, run_context};
 pub use pack::{pack, unpack};
 pub(crate) use quantize::in_steps;
 pub use quantize::{COEFFICIENT_MAX, Dequantizer, Quantizer, STEP_MAX, dequantize, quantize};

@@ -6,7 +6,7 @@ use super::moments::Moments;
 use crate::container::Layout;
 use crate::entropy::bank::{Bank, TABLES};
 use crate::error::Result;
-use crate::kernels::portable::{COEFFICIENT_MAX, ContextRule};
+use crate::kernels::portable::{COEFFICIENT_MAX, CONTEXTS, ContextRule};
 use crate::profile::{ChannelPair, Profile};
 use crate::transform::klt::Basis;
 use crate::transform::{COEFFICIENT_BITS, dct, klt};
@@ -23,6 +23,8 @@ pub(crate) enum Groups {
     Octaves,
     /// One matrix for every u + v.
     Diagonals,
+    /// One matrix for every band.
+    Bands,
 }
 
 /// The group of each band of a block.
@@ -35,6 +37,7 @@ pub(crate) fn band_groups(groups: Groups, (rows, columns): (usize, usize)) -> Ve
                 Groups::One => 0,
                 Groups::Octaves => [1, 3, 6, 12].iter().filter(|&&start| diagonal >= start).count().min(last) as u8,
                 Groups::Diagonals => diagonal as u8,
+                Groups::Bands => band as u8,
             }
         })
         .collect()
@@ -82,6 +85,7 @@ impl fmt::Display for Candidate {
                 Groups::One => {}
                 Groups::Octaves => write!(f, ", a matrix per octave of bands")?,
                 Groups::Diagonals => write!(f, ", a matrix per diagonal of bands")?,
+                Groups::Bands => write!(f, ", a matrix per band")?,
             }
         }
         write!(f, ", weight exponent {:.2}", self.exponent)?;
@@ -94,8 +98,10 @@ impl fmt::Display for Candidate {
         if self.lambda > 0 {
             write!(f, ", RDO lambda {:.3}", f64::from(self.lambda) / 4096.0)?;
         }
-        if self.context == ContextRule::Neighbours {
-            write!(f, ", neighbour context")?;
+        match self.context {
+            ContextRule::None => {}
+            ContextRule::Neighbours => write!(f, ", neighbour context")?,
+            ContextRule::Runs => write!(f, ", run context")?,
         }
         Ok(())
     }
@@ -216,6 +222,7 @@ pub(crate) fn draft(layout: Layout, moments: &Moments, candidate: &Candidate) ->
         bank: Bank::builtin(),
         offsets: vec![[0; 3]; TABLES],
         context: candidate.context,
+        context_offsets: [0; CONTEXTS],
         anchors: vec![0],
         levels: Vec::new(),
         maps: Vec::new(),

@@ -24,6 +24,8 @@ const TABLE_SAMPLES: usize = 192;
 const MOST_MOMENTS: usize = 1 << 24;
 /// Most channels of which a KLT is tried.
 const MOST_KLT_CHANNELS: usize = 1024;
+/// Most entries of all channel matrices of a profile beyond one per octave of bands.
+const MOST_MATRIX_ENTRIES: usize = 1 << 18;
 /// Most coder channels with a neighbour context.
 const MOST_CONTEXT_CHANNELS: usize = 8192;
 /// Quality indices between anchors, and the anchors, counted in these from quality 0: from the finest
@@ -34,6 +36,10 @@ const ANCHORS: std::ops::RangeInclusive<i16> = -16..=6;
 
 /// A candidate takes the place of a simpler one only if it needs fewer than this share of its bytes.
 const WORTH_IT: f64 = 0.995;
+
+/// Most qualities at which a candidate is measured, and how near the two that bracket the target are.
+const MOST_POINTS: usize = 10;
+const BRACKET: i32 = 16;
 
 /// How task distortion is measured.
 enum Meter {
@@ -208,8 +214,12 @@ impl<'a, 'r> Search<'a, 'r> {
                 candidates.push(klt);
                 if block != (1, 1) {
                     candidates.push(Candidate { groups: Groups::Octaves, ..klt });
-                    if self.grid.channels * self.grid.channels * (block.0 + block.1) <= 1 << 18 {
+                    let entries = self.grid.channels * self.grid.channels;
+                    if entries * (block.0 + block.1) <= MOST_MATRIX_ENTRIES {
                         candidates.push(Candidate { groups: Groups::Diagonals, ..klt });
+                    }
+                    if entries * block.0 * block.1 <= MOST_MATRIX_ENTRIES && block.0 * block.1 <= 256 {
+                        candidates.push(Candidate { groups: Groups::Bands, ..klt });
                     }
                 }
             } else if block != (1, 1) {
@@ -236,9 +246,8 @@ impl<'a, 'r> Search<'a, 'r> {
         }
         self.try_variants(&moments, &mut best, variants)?;
         let base = best.candidate;
-        if base.context == ContextRule::None && base.block != (1, 1) {
-            self.try_variants(&moments, &mut best, vec![vec![Candidate { context: ContextRule::Neighbours, ..base }]])?;
-        }
+        let contexts = [ContextRule::Neighbours, ContextRule::Runs].map(|context| Candidate { context, ..base });
+        self.try_variants(&moments, &mut best, vec![contexts.into_iter().filter(|c| *c != base).collect()])?;
         let base = best.candidate;
         let lambdas = [60, 120, 240].map(|lambda| Candidate { lambda, ..base }).to_vec();
         let roundings = [112, 96].map(|rounding| Candidate { rounding, ..base }).to_vec();
@@ -252,7 +261,7 @@ impl<'a, 'r> Search<'a, 'r> {
 
     fn try_variants(&mut self, moments: &Moments, best: &mut Scored, variants: Vec<Vec<Candidate>>) -> Result<()> {
         for candidate in variants.into_iter().flatten() {
-            let allowed = candidate.context == ContextRule::None
+            let allowed = candidate.context != ContextRule::Neighbours
                 || moments.bands() * self.grid.channels <= MOST_CONTEXT_CHANNELS;
             if allowed {
                 let scored = self.score(moments, candidate, Some(best))?;
@@ -338,23 +347,13 @@ impl<'a, 'r> Search<'a, 'r> {
         let mut points: Vec<(i32, Point)> = Vec::new();
         let target = libm::log(self.options.target);
         let mut index = best.map_or(0, |best| if similar(&best.candidate, &candidate) { best.index } else { 0 });
-        // Distortion grows by about a factor of two to three per octave: home in, then bracket.
-        for _ in 0..7 {
+        for _ in 0..MOST_POINTS {
             let point = self.point(&profile, &coefficients, index, candidate.centroids)?;
             points.push((index, point));
-            let step = (target - libm::log(point.distortion.max(1e-9))) / (1.6 * std::f64::consts::LN_2 / 32.0);
-            let below = points.iter().any(|(_, p)| p.distortion <= self.options.target);
-            let above = points.iter().any(|(_, p)| p.distortion > self.options.target);
-            if below && above && step.abs() < 16.0 {
-                break;
+            match next_index(&points, target) {
+                Some(next) => index = next,
+                None => break,
             }
-            let mut next = index + libm::rint(step).clamp(-96.0, 96.0) as i32;
-            // Make sure of a bracket once near.
-            next += if step.abs() < 16.0 { if below { 6 } else { -6 } } else { 0 };
-            if points.iter().any(|(i, _)| *i == next) {
-                next += if below { 4 } else { -4 };
-            }
-            index = next;
         }
         let (bytes, index) = interpolate(&points, target);
         self.reporter.note(&format!("{bytes:8.0} bytes: {candidate}"));
@@ -433,10 +432,13 @@ impl<'a, 'r> Search<'a, 'r> {
         // All samples move the steps a little against those of the search: find the target again.
         let coefficients = self.coefficients(&profile);
         let mut points = Vec::new();
-        for index in [best.index - 6, best.index + 6] {
+        let target = libm::log(self.options.target);
+        let mut next = Some(best.index);
+        while let Some(index) = next.filter(|_| points.len() < MOST_POINTS) {
             points.push((index, self.point(&profile, &coefficients, index, best.candidate.centroids)?));
+            next = next_index(&points, target);
         }
-        let (_, index) = interpolate(&points, libm::log(self.options.target));
+        let (_, index) = interpolate(&points, target);
         shift_steps(&mut profile, index);
         let anchors: Vec<i16> = ANCHORS.map(|i| i * ANCHOR_SPACING).collect();
         let Search { samples, layout, grid, reporter, .. } = &mut self;
@@ -482,18 +484,75 @@ fn better(best: Option<Scored>, scored: Scored) -> Option<Scored> {
     }
 }
 
-/// Bytes and quality index at the target, from the two points nearest to it in log distortion, on a
-/// line through their logarithms.
+/// The points on either side of the target: the coarsest that meets it, the finest that misses it.
+type Bracket = (Option<(i32, Point)>, Option<(i32, Point)>);
+
+fn bracket(points: &[(i32, Point)], target: f64) -> Bracket {
+    let meets = |p: &Point| libm::log(p.distortion.max(1e-9)) <= target;
+    let below = points.iter().filter(|(_, p)| meets(p)).max_by_key(|(index, _)| *index);
+    let above = points.iter().filter(|(_, p)| !meets(p)).min_by_key(|(index, _)| *index);
+    (below.copied(), above.copied())
+}
+
+/// Where to measure next to close in on the target (a natural logarithm), or `None` when near enough.
+fn next_index(points: &[(i32, Point)], target: f64) -> Option<i32> {
+    // Distortion grows by a factor of about three per octave.
+    const SLOPE: f64 = 1.6 * std::f64::consts::LN_2 / 32.0;
+    let log = |point: Point| libm::log(point.distortion.max(1e-9));
+    match bracket(points, target) {
+        (Some((low, a)), Some((high, b))) => {
+            let width = high - low;
+            if width.abs() <= BRACKET {
+                return None;
+            }
+            let share = ((target - log(a)) / (log(b) - log(a)).max(1e-9)).clamp(0.15, 0.85);
+            Some(low + libm::rint(share * f64::from(width)) as i32)
+        }
+        (Some((index, point)), None) => {
+            Some(index + libm::rint((target - log(point)) / SLOPE * 1.2).clamp(8.0, 96.0) as i32)
+        }
+        (None, Some((index, point))) => {
+            Some(index - libm::rint((log(point) - target) / SLOPE * 1.2).clamp(8.0, 96.0) as i32)
+        }
+        (None, None) => None,
+    }
+}
+
+/// Bytes and quality index at the target, on a line between the logarithms of the points on either
+/// side of it; those of the nearest point if all lie on one side.
 fn interpolate(points: &[(i32, Point)], target: f64) -> (f64, i32) {
-    let mut sorted: Vec<(f64, f64, f64)> = points
-        .iter()
-        .map(|(index, p)| (libm::log(p.distortion.max(1e-9)), libm::log(p.bytes), f64::from(*index)))
-        .collect();
-    sorted.sort_by(|a, b| (a.0 - target).abs().total_cmp(&(b.0 - target).abs()));
-    let a = sorted[0];
-    // The nearest on the other side if there is one, else the next nearest.
-    let b = sorted.iter().skip(1).find(|b| (b.0 - target) * (a.0 - target) < 0.0).or(sorted.get(1));
-    let Some(&b) = b.filter(|b| (b.0 - a.0).abs() > 1e-6) else { return (libm::exp(a.1), a.2 as i32) };
-    let t = ((target - a.0) / (b.0 - a.0)).clamp(-1.0, 2.0);
-    (libm::exp(a.1 + t * (b.1 - a.1)), libm::rint(a.2 + t * (b.2 - a.2)) as i32)
+    let log = |point: Point| libm::log(point.distortion.max(1e-9));
+    match bracket(points, target) {
+        (Some((low, a)), Some((high, b))) => {
+            let t = ((target - log(a)) / (log(b) - log(a)).max(1e-9)).clamp(0.0, 1.0);
+            let bytes = libm::exp(libm::log(a.bytes) * (1.0 - t) + libm::log(b.bytes) * t);
+            (bytes, low + libm::rint(t * f64::from(high - low)) as i32)
+        }
+        (Some((index, point)), None) | (None, Some((index, point))) => (point.bytes, index),
+        (None, None) => (f64::INFINITY, 0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_target_is_found_from_far_away() {
+        // Distortion 0.001 * 2^(index / 20), bytes falling with it.
+        let at = |index: i32| Point {
+            bytes: 1000.0 * libm::exp2(-f64::from(index) / 32.0),
+            distortion: 0.001 * libm::exp2(f64::from(index) / 20.0),
+        };
+        let target = libm::log(0.05);
+        for start in [-300, -40, 0, 113, 400] {
+            let mut points = vec![(start, at(start))];
+            while let Some(next) = next_index(&points, target) {
+                points.push((next, at(next)));
+                assert!(points.len() <= MOST_POINTS, "{start}: {points:?}");
+            }
+            let (bytes, index) = interpolate(&points, target);
+            assert!((index - 113).abs() <= 1 && (bytes / at(113).bytes - 1.0).abs() < 0.02, "{index} {bytes}");
+        }
+    }
 }

@@ -2,11 +2,12 @@
 
 use super::Reporter;
 use crate::chunk::{self, Coding};
+use crate::codec::lambda_at;
 use crate::entropy::bank::{Bank, TABLES, UNIT_SCALE, normalise};
 use crate::entropy::token::{ESCAPE, TOKENS, token_of};
 use crate::error::Result;
 use crate::geometry::Grid;
-use crate::kernels::portable::{ContextRule, Neighbours, context, in_steps};
+use crate::kernels::portable::{CONTEXTS, ContextRule, MAX_LANES, RunSums, in_steps};
 use crate::plan::Plan;
 use crate::profile::Profile;
 use crate::transform::Blocks;
@@ -23,6 +24,8 @@ struct Statistics {
     /// Per coder channel and context (or per coder channel).
     histograms: Vec<Histogram>,
     contexts: usize,
+    /// Per level and context of a run (context rule `Runs`).
+    by_run: Vec<[Histogram; CONTEXTS]>,
 }
 
 impl Statistics {
@@ -52,16 +55,19 @@ pub(crate) fn fit(
     profile.levels = vec![middle; anchors.len() * channels];
     profile.maps = vec![middle; anchors.len() * channels * profile.map_contexts()];
     profile.offsets = vec![[0; 3]; TABLES];
-    // First without rate decisions, from tables that are the same for all; then, if there are any to
-    // be made, with them, from the tables that the first round gave.
-    let mut excess: Excess = vec![[(0, 0); 3]; TABLES];
-    for round in 0..if lambda > 0 { 3 } else { 1 } {
+    // First without rate decisions and run contexts, from tables that are the same for all; then, if
+    // there are any, with them, from the tables that the round before gave.
+    let runs = profile.context == ContextRule::Runs;
+    let rounds = if lambda > 0 { 3 } else { 1 + usize::from(runs) };
+    for round in 0..rounds {
         profile.lambda = if round == 0 { 0 } else { lambda };
+        let contexts = profile.map_contexts().max(1);
         let mut statistics: Vec<Statistics> = anchors
             .iter()
-            .map(|_| {
-                let contexts = profile.map_contexts().max(1);
-                Statistics { histograms: vec![[0; TOKENS]; channels * contexts], contexts }
+            .map(|_| Statistics {
+                histograms: vec![[0; TOKENS]; channels * contexts],
+                contexts,
+                by_run: vec![[[0; TOKENS]; CONTEXTS]; if runs && round > 0 { TABLES } else { 0 }],
             })
             .collect();
         let mut plans = vec![Plan::default(); anchors.len()];
@@ -73,8 +79,9 @@ pub(crate) fn fit(
         visit(
             shared,
             &mut |coefficients| {
-                for (plan, statistics) in plans.iter().zip(&mut statistics) {
-                    count(shared, grid, plan, coefficients, &mut symbols, statistics);
+                for (i, (plan, statistics)) in plans.iter().zip(&mut statistics).enumerate() {
+                    let levels = &shared.levels[i * channels..][..channels];
+                    count(shared, grid, anchors[i], (plan, levels), coefficients, &mut symbols, statistics);
                 }
             },
             reporter,
@@ -83,6 +90,7 @@ pub(crate) fn fit(
     }
     profile.lambda = lambda;
     if centroids {
+        let mut excess: Excess = vec![[(0, 0); 3]; TABLES];
         let mut plan = Plan::default();
         let mut symbols = Vec::new();
         let shared = &*profile;
@@ -125,26 +133,35 @@ fn coding<'a>(profile: &'a Profile, grid: &Grid) -> Coding<'a> {
 fn count(
     profile: &Profile,
     grid: &Grid,
-    plan: &Plan,
+    anchor: i16,
+    (plan, levels): (&Plan, &[u8]),
     coefficients: &[i32],
     symbols: &mut Vec<i32>,
     statistics: &mut Statistics,
 ) {
-    let coding = coding(profile, grid);
+    let coding = Coding { lambda: lambda_at(profile.lambda, anchor), ..coding(profile, grid) };
     chunk::quantize(&coding, plan, coefficients, symbols);
-    let active = plan.active.len().max(1);
-    let mut contexts = vec![0; active];
-    for (position, row) in symbols.chunks_exact(active).enumerate() {
-        if profile.context == ContextRule::Neighbours {
-            let row = position / coding.columns;
-            let has_up = row > 0 && !row.is_multiple_of(coding.plane_rows);
-            let neighbours = Neighbours::at(position, coding.columns, active, has_up);
-            context(symbols, &neighbours, 0, &mut contexts);
-        }
-        for ((&symbol, &channel), &context) in row.iter().zip(&plan.active).zip(&contexts) {
-            let (token, _, _) = token_of(symbol);
-            let histogram = &mut statistics.histograms[channel as usize * statistics.contexts + usize::from(context)];
-            histogram[usize::from(token)] += 1;
+    let channels = plan.active.len();
+    if channels == 0 {
+        return;
+    }
+    let mut contexts = [0; MAX_LANES];
+    let mut sums = RunSums::default();
+    for position in (0..symbols.len()).step_by(channels) {
+        for first in (0..channels).step_by(MAX_LANES) {
+            let start = position + first;
+            let run = &symbols[start..start + MAX_LANES.min(channels - first)];
+            coding.contexts_of(0, plan, &symbols[..start], &mut sums, &mut contexts[..run.len()]);
+            for ((&symbol, &channel), &context) in run.iter().zip(&plan.active[first..]).zip(&contexts) {
+                let token = usize::from(token_of(symbol).0);
+                let channel = channel as usize;
+                let context = usize::from(context);
+                let own = channel * statistics.contexts + if statistics.contexts > 1 { context } else { 0 };
+                statistics.histograms[own][token] += 1;
+                if let Some(by_context) = statistics.by_run.get_mut(usize::from(levels[channel])) {
+                    by_context[context][token] += 1;
+                }
+            }
         }
     }
 }
@@ -220,6 +237,9 @@ fn assign(profile: &mut Profile, statistics: &[Statistics], round: usize) {
                 }
             }
         }
+        if statistics.iter().any(|statistics| !statistics.by_run.is_empty()) {
+            pooled = assign_run_offsets(profile, statistics, &costs);
+        }
         let tables = pooled.iter().zip(builtin.frequencies()).map(|(observed, prior)| {
             let mut weights = *observed;
             for (weight, &frequency) in weights.iter_mut().zip(prior) {
@@ -234,6 +254,34 @@ fn assign(profile: &mut Profile, statistics: &[Statistics], round: usize) {
         });
         profile.bank = Bank::new(tables.collect()).unwrap_or(builtin.clone());
     }
+}
+
+/// Chooses what each context of a run adds to a level, and pools the symbols by the table that gives.
+fn assign_run_offsets(
+    profile: &mut Profile,
+    statistics: &[Statistics],
+    costs: &[[f64; TOKENS]],
+) -> Vec<[f64; TOKENS]> {
+    let table = |level: usize, offset: i8| (level as i32 + i32::from(offset)).clamp(1, TABLES as i32 - 1) as usize;
+    let observed = |context: usize| {
+        let levels = statistics.iter().flat_map(|statistics| statistics.by_run.iter().enumerate());
+        levels.map(move |(level, by_context)| (level, by_context[context].map(f64::from)))
+    };
+    let mut pooled = vec![[0.0f64; TOKENS]; TABLES];
+    for context in 0..CONTEXTS {
+        let bits = |offset: i8| -> f64 {
+            observed(context)
+                .map(|(level, counts)| counts.iter().zip(&costs[table(level, offset)]).map(|(n, c)| n * c).sum::<f64>())
+                .sum()
+        };
+        let best = (-32..=32).map(|offset| (bits(offset), offset)).min_by(|a, b| a.0.total_cmp(&b.0));
+        let offset = best.map_or(0, |(_, offset)| offset);
+        profile.context_offsets[context] = offset;
+        for (level, counts) in observed(context) {
+            add(&mut pooled[table(level, offset)], &counts);
+        }
+    }
+    pooled
 }
 
 fn add(sum: &mut [f64; TOKENS], more: &[f64; TOKENS]) {

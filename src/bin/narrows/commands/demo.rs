@@ -16,7 +16,7 @@ use crate::measure::Job;
 use crate::model::Network;
 use crate::normalize::Preset;
 use crate::output::{note, print, print_json, thousands, write};
-use crate::report::{Measure, Report};
+use crate::report::{Measure, Report, wrap};
 
 const NETWORK: &[u8] = include_bytes!("../../../../demo/network.onnx");
 const IMAGES: &[u8] = include_bytes!("../../../../demo/test_images.png");
@@ -25,7 +25,7 @@ const PROFILE: &[u8] = include_bytes!("../../../../demo/profile.safetensors");
 /// Side of the images.
 const SIDE: u32 = 32;
 /// The network's tensor at which it is cut.
-const CUT: &str = "cut";
+const CUT: &str = "stage3.0.out";
 /// Its output that is the answer.
 const OUTPUT: &str = "logits";
 
@@ -58,7 +58,7 @@ pub fn run(args: &Args) -> Result<()> {
     image_codecs.extend([5, 10, 20, 30, 50, 75, 90, 95].map(ImageCodec::Jpeg));
     image_codecs.extend([1, 5, 10, 20, 40, 70, 90].map(ImageCodec::WebP));
     let mut codecs = vec![FeatureCodec::raw_f32(), FeatureCodec::lossless(), FeatureCodec::packed(4, false)];
-    let scales = [0.5, 0.71, 1.0, 1.41, 2.0, 2.83, 4.0, 5.66];
+    let scales = [0.35, 0.5, 0.71, 1.0, 1.41, 2.0, 2.83, 4.0];
     codecs.extend(scales.map(|scale| FeatureCodec::narrows(Some(&profile), scale, true)));
     let job = Job {
         network: &network,
@@ -73,11 +73,15 @@ pub fn run(args: &Args) -> Result<()> {
     let measured = job.run(&bar)?;
     let report = Report {
         title: "narrows demo: a CIFAR-10 network, cut in two".into(),
-        about: vec![format!(
-            "Each image goes through the head to the feature at `{CUT}` ({} numbers), which is encoded, sent, decoded \
-             and classified by the tail; or the image itself is compressed and classified by the whole network.",
-            thousands(cut.elements() as u64)
-        )],
+        about: vec![
+            format!(
+                "Each image goes through the head to the feature at {CUT}, {} numbers; the feature is encoded, sent, \
+                 decoded, and classified by the tail.",
+                thousands(cut.elements() as u64)
+            ),
+            "Or the image itself is compressed and sent, and the whole network classifies what comes out.".into(),
+            "The profile was fitted on training images.".into(),
+        ],
         images: images.len(),
         top1: measured.top1,
         points: measured.points,
@@ -87,7 +91,7 @@ pub fn run(args: &Args) -> Result<()> {
     if args.json {
         return print_json(&report.json());
     }
-    print(format!("{}\n\n{}", report.text(), take_away(&report)))?;
+    print(format!("{}\n\n{}", report.text(), wrap(&take_away(&report))))?;
     note(format!("\n{} written, {:.1} s in all", args.out.display(), start.elapsed().as_secs_f64()));
     Ok(())
 }

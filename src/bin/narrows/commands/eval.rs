@@ -74,7 +74,7 @@ pub struct Args {
     fit: FitArgs,
     /// Step scales to measure: smaller is finer.
     #[arg(long, value_name = "X,X,...", value_delimiter = ',', help_heading = "Measuring",
-        default_values_t = [0.5, 0.71, 1.0, 1.41, 2.0, 2.83, 4.0, 5.66])]
+        default_values_t = [0.35, 0.5, 0.71, 1.0, 1.41, 2.0, 2.83, 4.0])]
     qualities: Vec<f32>,
     /// What to compare with.
     #[arg(long, value_enum, value_name = "NAME,...", value_delimiter = ',', help_heading = "Measuring",

@@ -2,27 +2,27 @@
 
 use crate::output::thousands;
 use crate::report::picture::base64;
-use crate::report::plot::{escape, rate_accuracy};
+use crate::report::plot::{Quantity, escape, rate_plot};
 use crate::report::table::{COLUMNS, cells};
-use crate::report::{FeaturePicture, Measure, Report, TARGETS, bd_text, bytes_at_text};
+use crate::report::{FeaturePicture, Report, TARGETS, bd_text, bytes_at_text};
 
 const STYLE: &str = include_str!("style.css");
 
 /// The page of a report.
 pub fn page(report: &Report) -> String {
     let title = escape(&report.title);
-    let about: String = report.about.iter().map(|line| format!("<p>{}</p>\n", escape(line))).collect();
+    let about = format!("<p>{}</p>\n", escape(&report.about.join(" ")));
     let mut body = format!(
         "<h1>{title}</h1>\n{about}<p>{} images, top-1 of the uncut network {:.4}.</p>\n",
         thousands(report.images as u64),
         report.top1
     );
-    for measure in Measure::ALL {
-        let heading = match measure {
-            Measure::Top1 => "Accuracy",
-            Measure::Agreement => "Agreement with the uncut network",
-        };
-        body += &format!("<h2>{heading}</h2>\n{}", rate_accuracy(report, measure));
+    for (heading, quantity) in [
+        ("Accuracy", Quantity::Top1),
+        ("Agreement with the uncut network", Quantity::Agreement),
+        ("Divergence from the uncut network", Quantity::Divergence),
+    ] {
+        body += &format!("<h2>{heading}</h2>\n{}", rate_plot(report, quantity));
     }
     body += &comparisons(report);
     body += &targets(report);

@@ -12,6 +12,7 @@ use crate::metrics::Point;
 use crate::output::thousands;
 
 pub use picture::FeaturePicture;
+pub use table::wrap;
 
 /// Agreements with the uncut network at which bytes are compared.
 const TARGETS: [f64; 4] = [0.90, 0.94, 0.97, 0.98];
@@ -118,7 +119,8 @@ impl Report {
     pub fn comparisons(&self) -> Vec<Comparison> {
         let series = self.series();
         let mut comparisons = Vec::new();
-        for test in series.iter().filter(|series| series.cut.is_some() && series.points.len() > 1) {
+        let judged = |series: &&Series<'_>| ["narrows", "narrows plain"].contains(&series.codec);
+        for test in series.iter().filter(judged) {
             for reference in REFERENCES {
                 let Some(other) = series.iter().find(|other| other.codec == reference) else { continue };
                 for measure in Measure::ALL {

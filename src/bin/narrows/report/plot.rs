@@ -1,7 +1,8 @@
 //! Rate against accuracy as an SVG.
 
+use crate::metrics::Point;
 use crate::output::thousands;
-use crate::report::{Measure, Report, Series};
+use crate::report::{Report, Series};
 
 const WIDTH: f64 = 860.0;
 const HEIGHT: f64 = 440.0;
@@ -9,117 +10,223 @@ const LEFT: f64 = 62.0;
 const RIGHT: f64 = 20.0;
 const TOP: f64 = 16.0;
 const BOTTOM: f64 = 52.0;
-/// Colours that are told apart on light and on dark ground.
-const COLOURS: [&str; 10] = [
-    "#d1495b", "#2a7de1", "#2a9d55", "#e08a1e", "#8a5cd6", "#0f9fb5", "#c2549d", "#8f8f2a", "#9a6a4f", "#6b7a8f",
-];
+/// Colours of the cuts, told apart on light and on dark ground.
+const CUT_COLOURS: [&str; 6] = ["#d1495b", "#8a5cd6", "#0f9fb5", "#9a7b1e", "#c2549d", "#5f8f3e"];
+/// Colours of the codecs of the input.
+const INPUT_COLOURS: [(&str, &str); 3] = [("JPEG", "#2a7de1"), ("WebP", "#2a9d55"), ("PNG", "#e08a1e")];
+/// Colour of what has none of its own.
+const GRAY: &str = "#7b8794";
+/// Nothing is drawn further than this below the best accuracy: nobody would use it.
+const ACCURACY_SPAN: f64 = 0.6;
+
+/// What is on the vertical axis.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Quantity {
+    /// Share of right answers.
+    Top1,
+    /// Share of answers that the uncut network gives too.
+    Agreement,
+    /// Divergence from the uncut network's answer, on a logarithmic axis.
+    Divergence,
+}
+
+impl Quantity {
+    fn of(self, point: &Point) -> f64 {
+        match self {
+            Quantity::Top1 => point.top1,
+            Quantity::Agreement => point.agreement,
+            Quantity::Divergence => point.divergence,
+        }
+    }
+
+    fn label(self) -> &'static str {
+        match self {
+            Quantity::Top1 => "top-1 accuracy",
+            Quantity::Agreement => "agreement with the uncut network",
+            Quantity::Divergence => "KL divergence in nats (less is better)",
+        }
+    }
+}
 
 /// One plot with its legend; empty if there is nothing to draw.
-pub fn rate_accuracy(report: &Report, measure: Measure) -> String {
-    let series = report.series();
-    let points = || series.iter().flat_map(|series| series.curve(measure));
-    let bytes = || points().map(|point| point.0.max(1.0));
-    let (low, high) = (bytes().fold(f64::INFINITY, f64::min), bytes().fold(0.0, f64::max));
-    if high == 0.0 {
-        return String::new();
-    }
-    let x = Log { low: low / 1.15, high: high * 1.15 };
-    let y = accuracy_axis(points().map(|point| point.1));
+pub fn rate_plot(report: &Report, quantity: Quantity) -> String {
+    let series: Vec<Series<'_>> =
+        report.series().into_iter().filter(|series| !series.codec.starts_with("raw ")).collect();
+    let points = || series.iter().flat_map(|series| series.points.iter().copied());
+    let y = match quantity {
+        Quantity::Divergence => Axis::divergence(points().map(|point| point.divergence)),
+        _ => Axis::accuracy(points().map(|point| quantity.of(point))),
+    };
+    let shown = points().filter(|point| y.holds(quantity.of(point))).map(|point| point.bytes.mean);
+    let Some(x) = Axis::bytes(shown) else { return String::new() };
+    let cuts: Vec<&str> = series.iter().filter_map(|series| series.cut).fold(Vec::new(), |mut cuts, cut| {
+        if !cuts.contains(&cut) {
+            cuts.push(cut);
+        }
+        cuts
+    });
     let mut svg = format!(
-        "<svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"{} against bytes\">\n",
-        measure.name()
+        "<svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"{} against bytes\">\n\
+         <clipPath id=\"frame-{quantity:?}\"><rect x=\"{LEFT}\" y=\"{TOP}\" width=\"{}\" height=\"{}\"/></clipPath>\n",
+        quantity.label(),
+        WIDTH - LEFT - RIGHT,
+        HEIGHT - TOP - BOTTOM
     );
-    svg += &axes(&x, &y, measure, report.top1);
+    svg += &frame(&x, &y, quantity, report.top1);
     let mut legend = String::new();
-    for (i, series) in ordered(&series).into_iter().enumerate() {
-        let colour = COLOURS[i % COLOURS.len()];
-        svg += &line(series, measure, colour, &x, &y);
+    for series in ordered(&series) {
+        let cut = series.cut.and_then(|cut| cuts.iter().position(|&other| other == cut));
+        let style = Style::of(series, cut);
+        svg += &draw(series, quantity, &style, &x, &y);
         legend += &format!(
-            "<span><i class=\"{}\" style=\"--c:{colour}\"></i>{}</span>\n",
-            if series.cut.is_some() { "square" } else { "round" },
+            "<span><svg viewBox=\"-7 -7 14 14\" width=\"14\" height=\"14\">{}</svg>{}</span>\n",
+            style.marker(0.0, 0.0, ""),
             escape(&series.name())
         );
     }
     format!("<figure>\n{svg}</svg>\n<figcaption class=\"legend\">{legend}</figcaption>\n</figure>\n")
 }
 
-/// `narrows` first, so that it has the same strong colours everywhere.
+/// `narrows` first in the legend, single points last.
 fn ordered<'a, 'b>(series: &'b [Series<'a>]) -> Vec<&'b Series<'a>> {
     let mut all: Vec<_> = series.iter().collect();
-    all.sort_by_key(|series| (series.points.len() < 2, series.codec != "narrows"));
+    all.sort_by_key(|series| (series.points.len() < 2, series.codec != "narrows", series.cut.is_some()));
     all
 }
 
-/// A logarithmic axis.
-struct Log {
-    low: f64,
-    high: f64,
+/// How a series looks: colour by cut or codec of the input, marker by codec.
+struct Style {
+    colour: &'static str,
+    /// Points of the marker around 0, 0; empty for a circle.
+    outline: &'static str,
+    filled: bool,
+    dashes: &'static str,
 }
 
-impl Log {
-    fn at(&self, bytes: f64) -> f64 {
-        let t = (bytes.max(1.0) / self.low).ln() / (self.high / self.low).ln();
-        LEFT + t * (WIDTH - LEFT - RIGHT)
+impl Style {
+    fn of(series: &Series<'_>, cut: Option<usize>) -> Style {
+        let Some(cut) = cut else {
+            let known = INPUT_COLOURS.iter().find(|(codec, _)| *codec == series.codec);
+            return Style { colour: known.map_or(GRAY, |(_, colour)| colour), outline: "", filled: true, dashes: "6 4" };
+        };
+        let (outline, filled, dashes) = match series.codec {
+            "narrows" => ("-4.5,-4.5 4.5,-4.5 4.5,4.5 -4.5,4.5", true, ""),
+            "narrows plain" => ("-4.5,-4.5 4.5,-4.5 4.5,4.5 -4.5,4.5", false, ""),
+            "narrows lossless" => ("0,-6 6,0 0,6 -6,0", true, ""),
+            codec if codec.contains("packed") => ("-5.5,-4 5.5,-4 0,5.5", false, "2 4"),
+            _ => ("-5.5,4 5.5,4 0,-5.5", false, "2 4"),
+        };
+        Style { colour: CUT_COLOURS[cut % CUT_COLOURS.len()], outline, filled, dashes }
     }
 
-    /// 1, 2, 5 of every decade, or only 1 if there are many decades.
-    fn ticks(&self) -> Vec<f64> {
-        let decades = (self.high / self.low).log10();
-        let steps: &[f64] = if decades > 3.5 { &[1.0, 3.0] } else { &[1.0, 2.0, 5.0] };
-        let all = (0..12).flat_map(|decade| steps.iter().map(move |step| step * 10f64.powi(decade)));
-        all.filter(|tick| (self.low..=self.high).contains(tick)).collect()
+    fn marker(&self, x: f64, y: f64, title: &str) -> String {
+        let class = if self.filled { "full" } else { "open" };
+        let Style { colour, outline, .. } = self;
+        let place = format!("class=\"{class}\" style=\"--c:{colour}\" transform=\"translate({x:.1} {y:.1})\"");
+        if outline.is_empty() {
+            format!("<circle {place} r=\"4.5\">{title}</circle>")
+        } else {
+            format!("<polygon {place} points=\"{outline}\">{title}</polygon>")
+        }
     }
 }
 
-/// A linear axis.
-struct Linear {
+/// One axis: a range of values on a range of the picture.
+struct Axis {
     low: f64,
     high: f64,
-    step: f64,
+    from: f64,
+    to: f64,
+    logarithmic: bool,
+    ticks: Vec<(f64, String)>,
 }
 
-impl Linear {
+impl Axis {
+    fn bytes(values: impl Iterator<Item = f64>) -> Option<Axis> {
+        let (low, high) = values.fold((f64::INFINITY, 0.0f64), |(low, high), x| (low.min(x), high.max(x)));
+        let (low, high) = (low.max(1.0) / 1.15, high.max(1.0) * 1.15);
+        if !low.is_finite() {
+            return None;
+        }
+        let ticks = round_values(low, high).into_iter().map(|x| (x, thousands(x as u64))).collect();
+        Some(Axis { low, high, from: LEFT, to: WIDTH - RIGHT, logarithmic: true, ticks })
+    }
+
+    /// Shares from 0 to 1, round ends.
+    fn accuracy(values: impl Iterator<Item = f64>) -> Axis {
+        let (low, high) = values.fold((1.0f64, 0.0f64), |(low, high), x| (low.min(x), high.max(x)));
+        let low = low.max(high - ACCURACY_SPAN).max(0.0);
+        let range = (high - low).max(0.02);
+        let step = [0.005, 0.01, 0.02, 0.05, 0.1].into_iter().find(|step| range / step <= 9.0).unwrap_or(0.1);
+        let first = (low / step + 1e-9).floor();
+        let last = ((high + 0.2 * step) / step).ceil().min((1.0 / step).round());
+        let digits = if step < 0.01 { 3 } else { 2 };
+        let ticks = (first as usize..=last as usize).map(|i| i as f64 * step).map(|x| (x, format!("{x:.digits$}")));
+        let high = (last * step).max(first * step + step) + 0.25 * step;
+        Axis {
+            low: first * step,
+            high,
+            from: HEIGHT - BOTTOM,
+            to: TOP,
+            logarithmic: false,
+            ticks: ticks.collect(),
+        }
+    }
+
+    /// Positive divergences; what is as bad as guessing is cut off.
+    fn divergence(values: impl Iterator<Item = f64>) -> Axis {
+        let (low, high) = values.filter(|&x| x > 1e-4).fold((1.0f64, 0.01f64), |(low, high), x| (low.min(x), high.max(x)));
+        let (low, high) = (low / 1.25, high.min(2.0) * 1.25);
+        let ticks = round_values(low, high).into_iter().map(|x| (x, format!("{x}"))).collect();
+        Axis { low, high, from: HEIGHT - BOTTOM, to: TOP, logarithmic: true, ticks }
+    }
+
     fn at(&self, value: f64) -> f64 {
-        let t = (value - self.low) / (self.high - self.low);
-        HEIGHT - BOTTOM - t * (HEIGHT - TOP - BOTTOM)
+        let t = if self.logarithmic {
+            (value / self.low).ln() / (self.high / self.low).ln()
+        } else {
+            (value - self.low) / (self.high - self.low)
+        };
+        self.from + t * (self.to - self.from)
+    }
+
+    fn holds(&self, value: f64) -> bool {
+        (self.low - 1e-9..=self.high).contains(&value)
     }
 }
 
-/// An axis for shares from 0 to 1 that holds all the values at round ends.
-fn accuracy_axis(values: impl Iterator<Item = f64>) -> Linear {
-    let (low, high) = values.fold((1.0f64, 0.0f64), |(low, high), value| (low.min(value), high.max(value)));
-    let range = (high - low).max(0.02);
-    let step = [0.005, 0.01, 0.02, 0.05, 0.1, 0.2].into_iter().find(|step| range / step <= 9.0).unwrap_or(0.2);
-    let low = ((low / step).floor() * step).max(0.0);
-    let high = (((high + 0.2 * step) / step).ceil() * step).min(1.0 + 0.3 * step);
-    Linear { low, high, step }
+/// 1, 2, 5 of every decade, or 1, 3 if there are many decades.
+fn round_values(low: f64, high: f64) -> Vec<f64> {
+    let steps: &[i32] = if (high / low).log10() > 3.0 { &[1, 3] } else { &[1, 2, 5] };
+    let scale = |step: i32, decade: i32| {
+        let power = 10f64.powi(decade.abs());
+        if decade < 0 { f64::from(step) / power } else { f64::from(step) * power }
+    };
+    let all = (-6..12).flat_map(|decade| steps.iter().map(move |&step| scale(step, decade)));
+    all.filter(|value| (low..=high).contains(value)).collect()
 }
 
-fn axes(x: &Log, y: &Linear, measure: Measure, top1: f64) -> String {
+fn frame(x: &Axis, y: &Axis, quantity: Quantity, top1: f64) -> String {
     let mut svg = String::new();
     let (left, right, bottom) = (LEFT, WIDTH - RIGHT, HEIGHT - BOTTOM);
-    let mut value = y.low;
-    while value <= y.high + 1e-9 && value <= 1.0 + 1e-9 {
-        let at = y.at(value);
-        let digits = if y.step < 0.01 { 3 } else { 2 };
+    for (value, text) in &y.ticks {
+        let at = y.at(*value);
         svg += &format!(
             "<line class=\"grid\" x1=\"{left}\" y1=\"{at:.1}\" x2=\"{right}\" y2=\"{at:.1}\"/>\
-             <text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">{value:.digits$}</text>\n",
+             <text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">{text}</text>\n",
             left - 8.0,
             at + 4.0
         );
-        value += y.step;
     }
-    for tick in x.ticks() {
-        let at = x.at(tick);
+    for (value, text) in &x.ticks {
+        let at = x.at(*value);
         svg += &format!(
             "<line class=\"grid\" x1=\"{at:.1}\" y1=\"{TOP}\" x2=\"{at:.1}\" y2=\"{bottom}\"/>\
-             <text x=\"{at:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{}</text>\n",
-            bottom + 18.0,
-            thousands(tick as u64)
+             <text x=\"{at:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{text}</text>\n",
+            bottom + 18.0
         );
     }
-    if measure == Measure::Top1 && (y.low..=y.high).contains(&top1) {
+    if quantity == Quantity::Top1 && y.holds(top1) {
         let at = y.at(top1);
         svg += &format!(
             "<line class=\"uncut\" x1=\"{left}\" y1=\"{at:.1}\" x2=\"{right}\" y2=\"{at:.1}\">\
@@ -129,32 +236,35 @@ fn axes(x: &Log, y: &Linear, measure: Measure, top1: f64) -> String {
             at - 5.0
         );
     }
-    svg += &format!(
+    svg + &format!(
         "<text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"middle\">bytes per image (mean, logarithmic)</text>\n\
          <text transform=\"translate(14 {:.1}) rotate(-90)\" text-anchor=\"middle\">{}</text>\n",
         (left + right) / 2.0,
         HEIGHT - 10.0,
         (TOP + bottom) / 2.0,
-        match measure {
-            Measure::Top1 => "top-1 accuracy",
-            Measure::Agreement => "agreement with the uncut network",
-        }
-    );
-    svg
+        quantity.label()
+    )
 }
 
 /// The points of a series, joined in the order of bytes.
-fn line(series: &Series<'_>, measure: Measure, colour: &str, x: &Log, y: &Linear) -> String {
+fn draw(series: &Series<'_>, quantity: Quantity, style: &Style, x: &Axis, y: &Axis) -> String {
     let mut points = series.points.clone();
     points.sort_by(|a, b| a.bytes.mean.total_cmp(&b.bytes.mean));
-    let at: Vec<(f64, f64)> = points.iter().map(|point| (x.at(point.bytes.mean), y.at(measure.of(point)))).collect();
-    let mut svg = String::new();
-    if at.len() > 1 {
-        let path: Vec<String> = at.iter().map(|(x, y)| format!("{x:.1},{y:.1}")).collect();
-        let dashes = if series.cut.is_none() { " stroke-dasharray=\"6 4\"" } else { "" };
-        svg += &format!("<polyline points=\"{}\" stroke=\"{colour}\"{dashes}/>\n", path.join(" "));
+    if quantity == Quantity::Divergence {
+        points.retain(|point| point.divergence >= y.low);
     }
-    for (point, (x, y)) in points.iter().zip(at) {
+    let at = |point: &Point| (x.at(point.bytes.mean.max(1.0)), y.at(quantity.of(point)));
+    let mut svg = String::new();
+    if points.len() > 1 {
+        let path: Vec<String> = points.iter().map(|point| at(point)).map(|(x, y)| format!("{x:.1},{y:.1}")).collect();
+        svg += &format!(
+            "<polyline points=\"{}\" stroke=\"{}\" stroke-dasharray=\"{}\" clip-path=\"url(#frame-{quantity:?})\"/>\n",
+            path.join(" "),
+            style.colour,
+            style.dashes
+        );
+    }
+    for point in points.into_iter().filter(|point| y.holds(quantity.of(point))) {
         let title = format!(
             "{}{}: {} bytes, top-1 {:.4}, agreement {:.4}, KL {:.4}",
             point.name(),
@@ -164,16 +274,9 @@ fn line(series: &Series<'_>, measure: Measure, colour: &str, x: &Log, y: &Linear
             point.agreement,
             point.divergence
         );
-        let title = format!("<title>{}</title>", escape(&title));
-        svg += &if series.cut.is_some() {
-            format!(
-                "<rect x=\"{:.1}\" y=\"{:.1}\" width=\"9\" height=\"9\" fill=\"{colour}\">{title}</rect>\n",
-                x - 4.5,
-                y - 4.5
-            )
-        } else {
-            format!("<circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"4.5\" fill=\"{colour}\">{title}</circle>\n")
-        };
+        let (x, y) = at(point);
+        svg += &style.marker(x, y, &format!("<title>{}</title>", escape(&title)));
+        svg.push('\n');
     }
     svg
 }
@@ -190,9 +293,11 @@ mod tests {
 
     #[test]
     fn every_point_is_drawn_inside_the_frame() {
-        for measure in Measure::ALL {
-            let svg = rate_accuracy(&example(), measure);
-            assert_eq!(svg.matches("<circle").count() + svg.matches("<rect").count(), 5);
+        for quantity in [Quantity::Top1, Quantity::Agreement, Quantity::Divergence] {
+            let svg = rate_plot(&example(), quantity);
+            // The lossless point has no place on a logarithmic axis of divergence.
+            let expected = if quantity == Quantity::Divergence { 4 } else { 5 };
+            assert_eq!(svg.matches("<title>").count() - svg.matches("uncut network:").count(), expected);
             assert_eq!(svg.matches("<polyline").count(), 2);
             assert!(!svg.contains("NaN") && !svg.contains("inf"));
         }
@@ -200,9 +305,12 @@ mod tests {
 
     #[test]
     fn axes_end_at_round_values() {
-        let axis = accuracy_axis([0.33, 0.95].into_iter());
-        assert!((axis.low - 0.3).abs() < 1e-9 && (axis.high - 1.0).abs() < 1e-9 && axis.step == 0.1);
-        let flat = accuracy_axis([1.0].into_iter());
+        let axis = Axis::accuracy([0.43, 0.95].into_iter());
+        let texts: Vec<&str> = axis.ticks.iter().map(|(_, text)| text.as_str()).collect();
+        assert_eq!(texts, ["0.40", "0.50", "0.60", "0.70", "0.80", "0.90", "1.00"]);
+        assert_eq!(Axis::accuracy([0.01, 0.9].into_iter()).low, 0.3);
+        let flat = Axis::accuracy([1.0].into_iter());
         assert!(flat.high > flat.low);
+        assert_eq!(round_values(0.008, 0.06), [0.01, 0.02, 0.05]);
     }
 }

@@ -6,10 +6,7 @@ use crate::report::{Report, TARGETS, bd_text, bytes_at_text};
 
 /// The whole report as text.
 pub fn text(report: &Report) -> String {
-    let mut text = format!("{}\n", report.title);
-    for line in &report.about {
-        text += &format!("{line}\n");
-    }
+    let mut text = format!("{}\n{}\n", report.title, wrap(&report.about.join(" ")));
     text += &format!("{} images, top-1 of the uncut network {:.4}\n", report.images, report.top1);
     for (cut, points) in by_cut(&report.points) {
         let heading = cut.map_or("sent: the input".to_string(), |cut| format!("sent: the feature at {cut}"));
@@ -87,6 +84,25 @@ fn points_table(points: &[&Point]) -> String {
     align(&rows, 1)
 }
 
+/// Text in lines of at most 100 characters.
+pub fn wrap(text: &str) -> String {
+    let mut lines = String::new();
+    let mut length = 0;
+    for word in text.split_whitespace() {
+        let own = word.chars().count();
+        if length > 0 && length + 1 + own > 100 {
+            lines.push('\n');
+            length = 0;
+        } else if length > 0 {
+            lines.push(' ');
+            length += 1;
+        }
+        lines += word;
+        length += own;
+    }
+    lines
+}
+
 /// Rows as lines: the first `left` columns to the left, the others to the right.
 fn align(rows: &[Vec<String>], left: usize) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
@@ -113,6 +129,12 @@ fn align(rows: &[Vec<String>], left: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn long_text_is_broken_between_words() {
+        let wrapped = wrap(&"word ".repeat(50));
+        assert_eq!(wrapped.lines().map(str::len).collect::<Vec<_>>(), [99, 99, 49]);
+    }
 
     #[test]
     fn columns_line_up() {
