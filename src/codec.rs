@@ -11,7 +11,7 @@ use crate::chunk::{self, ChunkScratch, Coding};
 use crate::container::{Header, Layout, Mode, Reader};
 use crate::error::{Error, Result};
 use crate::geometry::Grid;
-use crate::kernels::portable::{MAX_LANES, dequantize, feature_to_int};
+use crate::kernels::portable::{ContextRule, MAX_LANES, dequantize, feature_to_int};
 use crate::limits::Limits;
 use crate::lossless::Lossless;
 use crate::packed::{self, Packed};
@@ -269,9 +269,9 @@ impl Encoder {
             .coefficients
             .extend(scratch.values.iter().map(|&value| i32::from(value) << transform::COEFFICIENT_BITS));
         let rows = grid.planes * grid.height;
-        let coding = Coding {
-            bank: plain::bank(),
-            context: plain::CONTEXT,
+        let shape = Coding {
+            bank: plain::Kind::default().bank(),
+            context: ContextRule::None,
             rows,
             plane_rows: grid.height,
             columns: grid.width,
@@ -280,11 +280,12 @@ impl Encoder {
             lambda: if self.rdo { plain::LAMBDA } else { 0 },
         };
         let header =
-            Header { mode: Mode::Plain, lanes: 1, profile: None, layout: Some(layout), chunks: coding.chunks };
+            Header { mode: Mode::Plain, lanes: 1, profile: None, layout: Some(layout), chunks: shape.chunks };
         let base = plain::base_step(&scratch.coefficients);
         let at = |index: i16, scratch: &mut Scratch, out: &mut Vec<u8>| {
             let Scratch { coefficients, symbols, chunk: buffers, plan, params, .. } = scratch;
-            plain::plan(plan, params, coefficients, grid.channels, exponent, base + i32::from(index));
+            let kind = plain::plan(plan, params, symbols, coefficients, &grid, exponent, base + i32::from(index));
+            let coding = Coding { bank: kind.bank(), context: kind.context, ..shape };
             out.clear();
             chunk::quantize(&coding, plan, coefficients, symbols);
             chunk::encode(&coding, header, params, plan, symbols, buffers, out)
@@ -384,10 +385,10 @@ impl Decoder {
         self.plan = None;
         let scratch = &mut self.scratch;
         let lengths = chunk::read_lengths(header.chunks, &mut reader)?;
-        let exponent = plain::read(&mut reader, &mut scratch.plan, grid.channels)?;
+        let (kind, exponent) = plain::read(&mut reader, &mut scratch.plan, grid.channels)?;
         let coding = Coding {
-            bank: plain::bank(),
-            context: plain::CONTEXT,
+            bank: kind.bank(),
+            context: kind.context,
             rows: grid.planes * grid.height,
             plane_rows: grid.height,
             columns: grid.width,

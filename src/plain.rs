@@ -9,15 +9,14 @@ use crate::entropy::token::{TOKENS, token_of};
 use crate::error::{Error, Result};
 use crate::geometry::Grid;
 use crate::kernels::portable::{
-    CONTEXTS, ContextRule, Dequantizer, Quantizer, STEP_MAX, dequantize, pack, quantize, round_shift, unpack,
+    CONTEXTS, ContextRule, Dequantizer, MAX_LANES, Neighbours, Quantizer, STEP_MAX, context, dequantize, pack,
+    quantize, round_shift, unpack,
 };
 use crate::plan::Plan;
 use crate::transform::COEFFICIENT_BITS;
 
-/// Context of this mode.
-pub(crate) const CONTEXT: ContextRule = ContextRule::Neighbours;
 /// What a context adds to the scale index of its channel; part of the format.
-pub(crate) const CONTEXT_OFFSETS: [i32; CONTEXTS] = [-8, -2, 1, 3, 5, 8, 11, 14];
+pub(crate) const CONTEXT_OFFSETS: [i32; CONTEXTS] = [-10, -8, 0, 0, 4, 6, 8, 11];
 /// Lagrangian of this mode's rate-distortion optimised quantisation.
 pub(crate) const LAMBDA: u16 = 300;
 /// Rounding offset, in 1/256 step.
@@ -25,10 +24,34 @@ const ROUNDING: u8 = 128;
 /// Widest field of a packed scale index.
 const MAX_LEVEL_BITS: u32 = 7;
 
-/// The built-in bank.
-pub(crate) fn bank() -> &'static Bank {
-    static BANK: LazyLock<Bank> = LazyLock::new(Bank::builtin);
-    &BANK
+/// Flag of a stream without negative values: it is coded with the one-sided built-in bank.
+const ONE_SIDED: u8 = 0b01;
+/// Flag of a stream whose tables depend on the neighbour context.
+const NEIGHBOURS: u8 = 0b10;
+
+/// How one feature is coded in this mode.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Kind {
+    one_sided: bool,
+    pub context: ContextRule,
+}
+
+impl Kind {
+    /// The built-in bank for this kind of feature.
+    pub fn bank(self) -> &'static Bank {
+        static TWO_SIDED: LazyLock<Bank> = LazyLock::new(Bank::builtin);
+        static ONE_SIDED: LazyLock<Bank> = LazyLock::new(Bank::builtin_one_sided);
+        if self.one_sided { &ONE_SIDED } else { &TWO_SIDED }
+    }
+
+    fn code(self) -> u8 {
+        u8::from(self.one_sided) * ONE_SIDED | u8::from(self.context == ContextRule::Neighbours) * NEIGHBOURS
+    }
+
+    fn from_code(code: u8) -> Option<Kind> {
+        let context = if code & NEIGHBOURS == 0 { ContextRule::None } else { ContextRule::Neighbours };
+        (code & !(ONE_SIDED | NEIGHBOURS) == 0).then_some(Kind { one_sided: code & ONE_SIDED != 0, context })
+    }
 }
 
 /// The largest exponent (within -126 ..= 126) at which every finite value stays within i16.
@@ -46,27 +69,36 @@ pub(crate) fn base_step(coefficients: &[i32]) -> i32 {
     libm::round(16.0 * libm::log2(mean.max(1.0))) as i32
 }
 
-/// Makes `plan` the plan of these coefficients at a step index, and `params` the bytes that say so.
+/// Makes `plan` the plan of these coefficients (channels last, rows of `grid.width` positions) at a
+/// step index, and `params` the bytes that say so. `symbols` is scratch.
 pub(crate) fn plan(
     plan: &mut Plan,
     params: &mut Vec<u8>,
+    symbols: &mut Vec<i32>,
     coefficients: &[i32],
-    channels: usize,
+    grid: &Grid,
     exponent: i32,
     step: i32,
-) {
+) -> Kind {
+    let channels = grid.channels;
     let step = step.clamp(0, STEP_MAX) as u16;
     let quantizer = Quantizer::new(0, i32::from(step), ROUNDING);
+    symbols.clear();
+    symbols.extend(coefficients.iter().map(|&coefficient| quantize(coefficient, &quantizer)));
+    let one_sided = coefficients.iter().all(|&coefficient| coefficient >= 0);
+    let kind = Kind { one_sided, context: ContextRule::None };
     plan.levels.clear();
     for channel in 0..channels {
         let mut histogram = [0u32; TOKENS];
-        for &coefficient in coefficients[channel.min(coefficients.len())..].iter().step_by(channels) {
-            let (token, _, _) = token_of(quantize(coefficient, &quantizer));
-            histogram[usize::from(token)] += 1;
+        for &symbol in symbols[channel.min(symbols.len())..].iter().step_by(channels) {
+            histogram[usize::from(token_of(symbol).0)] += 1;
         }
-        plan.levels.push(best_level(&histogram));
+        plan.levels.push(best_level(kind.bank(), &histogram));
     }
+    let context = cheaper_context(kind.bank(), symbols, grid, &plan.levels);
+    let kind = Kind { context, ..kind };
     params.clear();
+    params.push(kind.code());
     params.push(exponent as i8 as u8);
     params.extend_from_slice(&step.to_le_bytes());
     let largest = plan.levels.iter().copied().max().unwrap_or(0);
@@ -75,24 +107,53 @@ pub(crate) fn plan(
     if bits > 0 {
         pack(&plan.levels, bits, params);
     }
-    set(plan, step);
+    set(plan, kind, step);
+    kind
+}
+
+/// The context rule that codes these symbols in fewer bits.
+fn cheaper_context(bank: &Bank, symbols: &[i32], grid: &Grid, levels: &[u8]) -> ContextRule {
+    let channels = grid.channels;
+    let (mut without, mut with) = (0u64, 0u64);
+    let mut contexts = [0; MAX_LANES];
+    for (position, row) in symbols.chunks_exact(channels.max(1)).enumerate() {
+        let has_up = !(position / grid.width).is_multiple_of(grid.height);
+        let neighbours = Neighbours::at(position, grid.width, channels, has_up);
+        for (first, run) in row.chunks(MAX_LANES).enumerate() {
+            let first = first * MAX_LANES;
+            context(symbols, &neighbours, first, &mut contexts[..run.len()]);
+            for ((&symbol, &level), &context) in run.iter().zip(&levels[first..]).zip(&contexts) {
+                if level > 0 {
+                    without += u64::from(bank.cost(level, symbol));
+                    with += u64::from(bank.cost(table_of(level, usize::from(context)), symbol));
+                }
+            }
+        }
+    }
+    if with < without { ContextRule::Neighbours } else { ContextRule::None }
+}
+
+fn table_of(level: u8, context: usize) -> u8 {
+    (i32::from(level) + CONTEXT_OFFSETS[context]).clamp(1, TABLES as i32 - 1) as u8
 }
 
 /// The table that codes a channel in the fewest bits; 0 if all its symbols are zero.
-fn best_level(histogram: &[u32; TOKENS]) -> u8 {
+fn best_level(bank: &Bank, histogram: &[u32; TOKENS]) -> u8 {
     if histogram[1..].iter().all(|&count| count == 0) {
         return 0;
     }
     let bits = |table: usize| -> u64 {
-        let cost = |token: usize| u64::from(bank().token_cost(table as u8, token as u8));
+        let cost = |token: usize| u64::from(bank.token_cost(table as u8, token as u8));
         histogram.iter().enumerate().map(|(token, &count)| u64::from(count) * cost(token)).sum()
     };
     (1..TABLES).min_by_key(|&table| bits(table)).unwrap_or(1) as u8
 }
 
-/// Reads the description of a plan; returns the exponent.
-pub(crate) fn read(reader: &mut Reader<'_>, plan: &mut Plan, channels: usize) -> Result<i32> {
+/// Reads the description of a plan; returns it with the exponent.
+pub(crate) fn read(reader: &mut Reader<'_>, plan: &mut Plan, channels: usize) -> Result<(Kind, i32)> {
     let offset = reader.offset();
+    let kind = Kind::from_code(reader.u8("the kind of a plain stream")?)
+        .ok_or(Error::Unsupported { what: "the kind of a plain stream" })?;
     let exponent = i32::from(reader.u8("the exponent")? as i8);
     let step = u16::from_le_bytes(reader.array("the step")?);
     let bits = u32::from(reader.u8("the scale indices")?);
@@ -108,19 +169,22 @@ pub(crate) fn read(reader: &mut Reader<'_>, plan: &mut Plan, channels: usize) ->
     if plan.levels.iter().any(|&level| usize::from(level) >= TABLES) {
         return Err(Error::corrupt("a scale index", offset));
     }
-    set(plan, step);
-    Ok(exponent)
+    set(plan, kind, step);
+    Ok((kind, exponent))
 }
 
 /// Completes a plan of which `levels` holds the scale index of every channel, 0 for a silent one.
-fn set(plan: &mut Plan, step: u16) {
+fn set(plan: &mut Plan, kind: Kind, step: u16) {
     let levels = std::mem::take(&mut plan.levels);
     plan.clear(levels.len());
     for (channel, &level) in levels.iter().enumerate().filter(|&(_, &level)| level > 0) {
-        let table = |offset: i32| (i32::from(level) + offset).clamp(1, TABLES as i32 - 1) as u8;
+        let tables = match kind.context {
+            ContextRule::Neighbours => std::array::from_fn(|context| table_of(level, context)),
+            _ => [level; CONTEXTS],
+        };
         plan.push(
             channel,
-            CONTEXT_OFFSETS.map(table),
+            tables,
             Quantizer::new(0, i32::from(step), ROUNDING),
             Dequantizer::new(0, i32::from(step), [0; 3]),
         );

@@ -35,6 +35,12 @@ impl Bank {
         Bank::new(frequencies).expect("the built-in tables are valid")
     }
 
+    /// The same for symbols that are never negative: both signs' frequencies fall to the positive one.
+    pub fn builtin_one_sided() -> Bank {
+        let frequencies = builtin::HALF_TABLES.iter().map(|half| one_sided(symmetric(half))).collect();
+        Bank::new(frequencies).expect("the built-in tables are valid")
+    }
+
     /// A bank of these frequencies.
     ///
     /// # Errors
@@ -158,6 +164,14 @@ fn symmetric(half: &[u16; CLASSES]) -> [u16; TOKENS] {
     }
     let used: u16 = table.iter().sum();
     table[usize::from(ESCAPE)] = TOTAL as u16 - used;
+    table
+}
+
+/// A table whose negative tokens have given their frequencies to the positive ones.
+pub(crate) fn one_sided(mut table: [u16; TOKENS]) -> [u16; TOKENS] {
+    for class in 1..CLASSES {
+        table[2 * class - 1] += std::mem::take(&mut table[2 * class]);
+    }
     table
 }
 

@@ -95,8 +95,7 @@ impl Pchip {
             for i in 1..=last {
                 let (before, after) = (secant[i - 1], secant[i]);
                 let (w1, w2) = (2.0 * width[i] + width[i - 1], width[i] + 2.0 * width[i - 1]);
-                slope[i] =
-                    if before * after <= 0.0 { 0.0 } else { (w1 + w2) / (w1 / before + w2 / after) };
+                slope[i] = if before * after <= 0.0 { 0.0 } else { (w1 + w2) / (w1 / before + w2 / after) };
             }
         }
         Some(Pchip { x, y, slope })

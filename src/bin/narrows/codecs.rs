@@ -60,8 +60,12 @@ impl ImageCodec {
         match self {
             ImageCodec::Raw => bytes.extend_from_slice(image.as_raw()),
             ImageCodec::Png => {
-                PngEncoder::new_with_quality(&mut bytes, CompressionType::Best, FilterType::Adaptive)
-                    .write_image(image.as_raw(), width, height, ExtendedColorType::Rgb8)?;
+                PngEncoder::new_with_quality(&mut bytes, CompressionType::Best, FilterType::Adaptive).write_image(
+                    image.as_raw(),
+                    width,
+                    height,
+                    ExtendedColorType::Rgb8,
+                )?;
             }
             ImageCodec::Jpeg(quality) => {
                 let mut encoder = jpeg_encoder::Encoder::new(&mut bytes, quality);
@@ -206,7 +210,8 @@ impl FeatureCodec {
             Method::F16 => bytes.as_chunks().0.iter().map(|&element| f16::from_le_bytes(element).to_f32()).collect(),
             Method::MinMax => {
                 let (range, rest) = bytes.split_at_checked(8).context("the range is cut off")?;
-                let [low, high] = [0, 4].map(|at| f32::from_le_bytes([range[at], range[at + 1], range[at + 2], range[at + 3]]));
+                let [low, high] =
+                    [0, 4].map(|at| f32::from_le_bytes([range[at], range[at + 1], range[at + 2], range[at + 3]]));
                 let step = (high - low) / 255.0;
                 let levels = zstd::bulk::decompress(rest, elements)?;
                 levels.iter().map(|&level| low + f32::from(level) * step).collect()
@@ -243,15 +248,15 @@ mod tests {
     #[test]
     fn image_codecs_bring_images_back() {
         // Enough texture that the Huffman tables of the JPEG are dense.
-        let image = RgbImage::from_fn(32, 24, |x, y| image::Rgb([x as u8 * 4, y as u8 * 4, (x * x * 7 + y * 13) as u8 / 4]));
+        let image =
+            RgbImage::from_fn(32, 24, |x, y| image::Rgb([x as u8 * 4, y as u8 * 4, (x * x * 7 + y * 13) as u8 / 4]));
         for codec in [ImageCodec::Raw, ImageCodec::Png, ImageCodec::Jpeg(90), ImageCodec::WebP(90)] {
             let bytes = codec.encode(&image).unwrap();
             let decoded = codec.decode(&bytes, (32, 24)).unwrap();
             if codec.is_lossless() {
                 assert_eq!(decoded, image);
             }
-            let error: u64 =
-                decoded.as_raw().iter().zip(image.as_raw()).map(|(&a, &b)| u64::from(a.abs_diff(b))).sum();
+            let error: u64 = decoded.as_raw().iter().zip(image.as_raw()).map(|(&a, &b)| u64::from(a.abs_diff(b))).sum();
             assert!(error < 6 * 32 * 24 * 3, "{}: {error}", codec.name());
         }
     }

@@ -10,8 +10,8 @@ use narrows::fit::{FitEvent, FitOptions, Samples, Tail, Weights};
 use narrows::{Error, Feature, Profile};
 use ndarray::{ArrayD, IxDyn};
 
-use crate::files::rows::NpyRows;
 use crate::files;
+use crate::files::rows::NpyRows;
 use crate::images::Images;
 use crate::model::{Cut, Network, stack};
 use crate::normalize::Normalize;
@@ -100,7 +100,8 @@ impl FitSamples {
     pub fn from_files(paths: &[PathBuf], batch: bool) -> Result<FitSamples> {
         let source = match paths {
             [path] if batch => {
-                let rows = NpyRows::open(path).context("--batch wants one .npy file whose first axis counts features")?;
+                let rows =
+                    NpyRows::open(path).context("--batch wants one .npy file whose first axis counts features")?;
                 Source::Rows(rows)
             }
             _ if batch => bail!("--batch wants one .npy file whose first axis counts features"),

@@ -61,8 +61,7 @@ impl Graph {
 /// Nodes come in topological order. If a value separates, all other nodes on the way are either
 /// before it or after it in *every* such order, so it is then the only value that is still needed.
 fn separators(graph: &GraphProto, input: &str, output: &str) -> Result<(Vec<String>, Vec<String>)> {
-    let nodes: Vec<(HashSet<&str>, &NodeProto)> =
-        graph.node.iter().map(|node| (uses(node), node)).collect();
+    let nodes: Vec<(HashSet<&str>, &NodeProto)> = graph.node.iter().map(|node| (uses(node), node)).collect();
     let mut from_input = HashSet::from([input]);
     for (uses, node) in &nodes {
         if uses.iter().any(|name| from_input.contains(name)) {
@@ -111,8 +110,7 @@ fn separators(graph: &GraphProto, input: &str, output: &str) -> Result<(Vec<Stri
 
 /// The values that a node reads, those of its subgraphs included.
 fn uses(node: &NodeProto) -> HashSet<&str> {
-    let mut names: HashSet<&str> =
-        node.input.iter().map(String::as_str).filter(|name| !name.is_empty()).collect();
+    let mut names: HashSet<&str> = node.input.iter().map(String::as_str).filter(|name| !name.is_empty()).collect();
     let subgraphs = node.attribute.iter().filter_map(|attribute| attribute.g.as_ref());
     names.extend(subgraphs.flat_map(|graph| graph.node.iter().flat_map(uses)));
     names

@@ -87,8 +87,8 @@ impl Folder {
         listed.sort();
         let mut files = match labels {
             Some(path) => {
-                let text = fs::read_to_string(path)
-                    .with_context(|| format!("cannot read the labels {}", path.display()))?;
+                let text =
+                    fs::read_to_string(path).with_context(|| format!("cannot read the labels {}", path.display()))?;
                 let labels = parse_labels(&text).with_context(|| format!("labels {}", path.display()))?;
                 labels.into_iter().map(|(file, label)| (folder.join(file), label)).collect()
             }

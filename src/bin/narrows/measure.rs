@@ -146,9 +146,7 @@ impl Job<'_> {
             let features: Vec<ArrayD<f32>> = (0..images.len()).map(|i| item(features, i)).collect();
             for codec in codecs {
                 let name = format!("{} {} at {}", codec.name, codec.setting, cut.name);
-                let coded = features.iter().map(|feature| {
-                    code(codec, feature).with_context(|| name.clone())
-                });
+                let coded = features.iter().map(|feature| code(codec, feature).with_context(|| name.clone()));
                 let (costs, decoded): (Vec<Cost>, Vec<ArrayD<f32>>) =
                     coded.collect::<Result<Vec<_>>>()?.into_iter().unzip();
                 if codec.lossless && decoded == features {

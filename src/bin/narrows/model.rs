@@ -41,6 +41,9 @@ impl Cut {
     }
 }
 
+/// The answer of a network to one input: a score for each class.
+pub type Logits = Vec<f32>;
+
 /// Threads for one worker; `None` shares the pool of the process.
 pub type Pool = Option<Arc<ThreadPool>>;
 
@@ -126,7 +129,7 @@ impl Network {
     }
 
     /// Runs a batch of inputs [n, 3, h, w]: the logits of each, and the features at the cuts, one batch each.
-    pub fn run(&self, batch: &ArrayD<f32>, cuts: &[&Cut], pool: &Pool) -> Result<(Vec<Vec<f32>>, Vec<ArrayD<f32>>)> {
+    pub fn run(&self, batch: &ArrayD<f32>, cuts: &[&Cut], pool: &Pool) -> Result<(Vec<Logits>, Vec<ArrayD<f32>>)> {
         let outputs: Vec<NodeId> = std::iter::once(self.output).chain(cuts.iter().map(|cut| cut.id)).collect();
         let mut arrays = self.run_from(self.input, batch, &outputs, pool)?.into_iter();
         let logits = rows(&arrays.next().context("the model gave no output")?);
@@ -140,7 +143,7 @@ impl Network {
     }
 
     /// Runs the tail on a batch of features: the logits of each.
-    pub fn tail(&self, features: &ArrayD<f32>, cut: &Cut, pool: &Pool) -> Result<Vec<Vec<f32>>> {
+    pub fn tail(&self, features: &ArrayD<f32>, cut: &Cut, pool: &Pool) -> Result<Vec<Logits>> {
         let arrays = self.run_from(cut.id, features, &[self.output], pool)?;
         Ok(rows(arrays.first().context("the model gave no output")?))
     }
@@ -162,7 +165,7 @@ impl Network {
         let values = self.model.run(vec![(from, view(batch)?.into())], to, Some(options))?;
         let arrays = values.into_iter().map(|value| {
             let Value::FloatTensor(tensor) = value else { bail!("a value of the network is not f32") };
-            let shape = IxDyn(rten_tensor::Layout::shape(&tensor).as_ref());
+            let shape = IxDyn(rten_tensor::Layout::shape(&tensor));
             let array = ArrayD::from_shape_vec(shape, tensor.into_data())?;
             Ok(if padded.is_some() { array.slice_axis(Axis(0), (0..items).into()).to_owned() } else { array })
         });
@@ -176,7 +179,7 @@ fn view(array: &ArrayD<f32>) -> Result<ValueView<'_>> {
 }
 
 /// The items of a batch as flat rows.
-fn rows(batch: &ArrayD<f32>) -> Vec<Vec<f32>> {
+fn rows(batch: &ArrayD<f32>) -> Vec<Logits> {
     batch.outer_iter().map(|item| item.iter().copied().collect()).collect()
 }
 

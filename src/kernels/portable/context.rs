@@ -8,10 +8,11 @@ const CAP: u32 = 15;
 const THRESHOLDS: [u32; CONTEXTS - 1] = [1, 2, 3, 5, 9, 15, 23];
 
 /// Which symbols make the context.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum ContextRule {
     /// One table per channel: context 0 always.
+    #[default]
     None = 0,
     /// The same channel at the positions to the left, above, above left and above right.
     Neighbours = 1,

@@ -196,7 +196,10 @@ fn measure(
 fn assign(profile: &mut Profile, statistics: &[Statistics], round: usize) {
     let channels = profile.coder_channels();
     let contexts = profile.map_contexts();
-    let builtin = Bank::builtin();
+    // Without a transform both signs need not be alike, and rectified features have only one.
+    let identity = profile.matrices.is_empty() && profile.bands() == 1;
+    let nonnegative = identity && profile.range.iter().all(|range| range[0] >= 0);
+    let builtin = if nonnegative { Bank::builtin_one_sided() } else { Bank::builtin() };
     for _turn in 0..3 {
         let costs: Vec<[f64; TOKENS]> = (0..TABLES)
             .map(|table| std::array::from_fn(|token| f64::from(profile.bank.token_cost(table as u8, token as u8))))
@@ -245,10 +248,11 @@ fn assign(profile: &mut Profile, statistics: &[Statistics], round: usize) {
             for (weight, &frequency) in weights.iter_mut().zip(prior) {
                 *weight += PRIOR * f64::from(frequency) / 4096.0;
             }
-            // Both signs alike: symbols are differences to a mean.
-            for token in (1..usize::from(ESCAPE)).step_by(2) {
-                let mean = (weights[token] + weights[token + 1]) / 2.0;
-                (weights[token], weights[token + 1]) = (mean, mean);
+            if !identity {
+                for token in (1..usize::from(ESCAPE)).step_by(2) {
+                    let mean = (weights[token] + weights[token + 1]) / 2.0;
+                    (weights[token], weights[token + 1]) = (mean, mean);
+                }
             }
             normalise(&weights)
         });

@@ -144,7 +144,11 @@ pub fn run(args: &Args) -> Result<()> {
         write(&folder.join("narrows.json"), serde_json::to_string_pretty(&report.json())?.as_bytes())?;
         write(&folder.join("narrows.html"), report.html().as_bytes())?;
     }
-    if args.json { print_json(&report.json())? } else { print(report.text())? }
+    if args.json {
+        print_json(&report.json())?
+    } else {
+        print(report.text())?
+    }
     if let Some(folder) = &args.out {
         note(format!("report: {}", folder.join("narrows.html").display()));
     }
@@ -152,12 +156,7 @@ pub fn run(args: &Args) -> Result<()> {
 }
 
 /// The profile of each cut: read, fitted, or none.
-fn profiles(
-    args: &Args,
-    network: &Network,
-    cuts: &[Cut],
-    normalize: Normalize,
-) -> Result<Vec<Option<Arc<Profile>>>> {
+fn profiles(args: &Args, network: &Network, cuts: &[Cut], normalize: Normalize) -> Result<Vec<Option<Arc<Profile>>>> {
     if !args.profile.is_empty() {
         return args.profile.iter().map(|path| load_profile(path).map(Some)).collect();
     }

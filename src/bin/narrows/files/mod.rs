@@ -37,10 +37,9 @@ impl Format {
             Some("npy") => Ok(Format::Npy),
             Some("npz") => Ok(Format::Npz),
             Some("safetensors") => Ok(Format::Safetensors),
-            _ => bail!(
-                "{}: the name must end in .npy, .npz or .safetensors, or say which with --format",
-                path.display()
-            ),
+            _ => {
+                bail!("{}: the name must end in .npy, .npz or .safetensors, or say which with --format", path.display())
+            }
         }
     }
 
@@ -124,8 +123,7 @@ pub fn to_bytes(feature: &Feature, format: Format, name: &str) -> Result<Vec<u8>
         Format::Npy => npy::to_bytes(feature),
         Format::Npz => {
             let mut archive = zip::ZipWriter::new(Cursor::new(Vec::new()));
-            let options =
-                zip::write::SimpleFileOptions::default().compression_method(zip::CompressionMethod::Stored);
+            let options = zip::write::SimpleFileOptions::default().compression_method(zip::CompressionMethod::Stored);
             archive.start_file(format!("{name}.npy"), options)?;
             archive.write_all(&npy::to_bytes(feature)?)?;
             Ok(archive.finish()?.into_inner())

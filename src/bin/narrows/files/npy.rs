@@ -108,11 +108,7 @@ pub fn element_bytes(feature: &Feature) -> Result<Vec<u8>> {
 
 /// A feature from its elements in row-major order, little-endian.
 pub fn from_element_bytes(dtype: Dtype, shape: &[usize], bytes: &[u8]) -> Result<Feature> {
-    fn array<T: Element, const N: usize>(
-        shape: &[usize],
-        bytes: &[u8],
-        read: fn([u8; N]) -> T,
-    ) -> Result<ArrayD<T>> {
+    fn array<T: Element, const N: usize>(shape: &[usize], bytes: &[u8], read: fn([u8; N]) -> T) -> Result<ArrayD<T>> {
         let (elements, _) = bytes.as_chunks::<N>();
         let values: Vec<T> = elements.iter().map(|&element| read(element)).collect();
         Ok(ArrayD::from_shape_vec(IxDyn(shape).into_shape_with_order(), values)?)

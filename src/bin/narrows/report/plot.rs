@@ -107,7 +107,12 @@ impl Style {
     fn of(series: &Series<'_>, cut: Option<usize>) -> Style {
         let Some(cut) = cut else {
             let known = INPUT_COLOURS.iter().find(|(codec, _)| *codec == series.codec);
-            return Style { colour: known.map_or(GRAY, |(_, colour)| colour), outline: "", filled: true, dashes: "6 4" };
+            return Style {
+                colour: known.map_or(GRAY, |(_, colour)| colour),
+                outline: "",
+                filled: true,
+                dashes: "6 4",
+            };
         };
         let (outline, filled, dashes) = match series.codec {
             "narrows" => ("-4.5,-4.5 4.5,-4.5 4.5,4.5 -4.5,4.5", true, ""),
@@ -163,19 +168,13 @@ impl Axis {
         let digits = if step < 0.01 { 3 } else { 2 };
         let ticks = (first as usize..=last as usize).map(|i| i as f64 * step).map(|x| (x, format!("{x:.digits$}")));
         let high = (last * step).max(first * step + step) + 0.25 * step;
-        Axis {
-            low: first * step,
-            high,
-            from: HEIGHT - BOTTOM,
-            to: TOP,
-            logarithmic: false,
-            ticks: ticks.collect(),
-        }
+        Axis { low: first * step, high, from: HEIGHT - BOTTOM, to: TOP, logarithmic: false, ticks: ticks.collect() }
     }
 
     /// Positive divergences; what is as bad as guessing is cut off.
     fn divergence(values: impl Iterator<Item = f64>) -> Axis {
-        let (low, high) = values.filter(|&x| x > 1e-4).fold((1.0f64, 0.01f64), |(low, high), x| (low.min(x), high.max(x)));
+        let (low, high) =
+            values.filter(|&x| x > 1e-4).fold((1.0f64, 0.01f64), |(low, high), x| (low.min(x), high.max(x)));
         let (low, high) = (low / 1.25, high.min(2.0) * 1.25);
         let ticks = round_values(low, high).into_iter().map(|x| (x, format!("{x}"))).collect();
         Axis { low, high, from: HEIGHT - BOTTOM, to: TOP, logarithmic: true, ticks }
