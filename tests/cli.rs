@@ -427,6 +427,9 @@ fn a_network_is_inspected_fitted_and_measured() {
         assert!(table.contains(word), "{table}");
     }
 
+    let same = place.run(&line.replace("--rows 13-24", "--rows 12-24"));
+    assert!(text(&same.stderr).contains("warning: some rows"));
+
     let wrong = place.run(&format!("eval {common} --cut kut"));
     let error = text(&wrong.stderr);
     assert_eq!(wrong.status.code(), Some(1));

@@ -50,6 +50,16 @@ impl Rows {
     }
 }
 
+impl Rows {
+    /// True if two selections share a row; `None` selects all.
+    pub fn overlap(a: Option<Rows>, b: Option<Rows>) -> bool {
+        match (a, b) {
+            (Some(a), Some(b)) => a.first <= b.last && b.first <= a.last,
+            _ => true,
+        }
+    }
+}
+
 impl std::fmt::Display for Rows {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}-{}", self.first, self.last)
@@ -279,6 +289,8 @@ mod tests {
     fn rows_are_one_based_and_inclusive() {
         assert_eq!(Rows::parse("1-400"), Ok(Rows { first: 1, last: 400 }));
         assert_eq!(Rows::parse("7"), Ok(Rows { first: 7, last: 7 }));
+        let overlap = |a, b| Rows::overlap(Rows::parse(a).ok(), Rows::parse(b).ok());
+        assert!(overlap("1-400", "400-401") && overlap("5", "1-9") && !overlap("1-400", "401-1000"));
         for bad in ["0-3", "4-3", "x", "1-", ""] {
             assert!(Rows::parse(bad).is_err(), "{bad:?}");
         }

@@ -114,10 +114,11 @@ impl Network {
             format!("the model has no value named {name}")
         };
         let mut text = format!("{reason}; it can be cut at:");
+        let width = cuts.iter().map(|cut| cut.name.chars().count()).max().unwrap_or(0);
         for near in nearest(name, cuts.iter().map(|cut| cut.name.as_str())) {
             if let Some(cut) = cuts.iter().find(|cut| cut.name == near) {
                 let elements = thousands(cut.elements() as u64);
-                text += &format!("\n  {near}  {}  {elements} elements", shape_text(&cut.shape[1..]));
+                text += &format!("\n  {near:<width$}  {:>12}  {elements:>9} elements", shape_text(&cut.shape[1..]));
             }
         }
         bail!(text)

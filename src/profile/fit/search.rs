@@ -38,8 +38,10 @@ const ANCHORS: std::ops::RangeInclusive<i16> = -16..=6;
 const WORTH_IT: f64 = 0.995;
 
 /// Most qualities at which a candidate is measured, and how near the two that bracket the target are.
-const MOST_POINTS: usize = 10;
-const BRACKET: i32 = 16;
+const MOST_POINTS: usize = 12;
+const BRACKET: i32 = 24;
+/// Where around its operating point a candidate is measured, in quality indices.
+const FAN: [i32; 5] = [0, -12, 12, -24, 24];
 
 /// How task distortion is measured.
 enum Meter {
@@ -344,20 +346,50 @@ impl<'a, 'r> Search<'a, 'r> {
     fn score(&mut self, moments: &Moments, candidate: Candidate, best: Option<&Scored>) -> Result<Scored> {
         let profile = draft(self.layout, moments, &candidate)?;
         let coefficients = self.coefficients(&profile);
-        let mut points: Vec<(i32, Point)> = Vec::new();
-        let target = libm::log(self.options.target);
-        let mut index = best.map_or(0, |best| if similar(&best.candidate, &candidate) { best.index } else { 0 });
-        for _ in 0..MOST_POINTS {
-            let point = self.point(&profile, &coefficients, index, candidate.centroids)?;
-            points.push((index, point));
-            match next_index(&points, target) {
-                Some(next) => index = next,
-                None => break,
-            }
-        }
-        let (bytes, index) = interpolate(&points, target);
+        let start = best.map_or(0, |best| if similar(&best.candidate, &candidate) { best.index } else { 0 });
+        let (bytes, index) = self.at_target(&profile, &coefficients, candidate.centroids, start)?;
         self.reporter.note(&format!("{bytes:8.0} bytes: {candidate}"));
         Ok(Scored { candidate, bytes, index })
+    }
+
+    /// Bytes and quality index at which a draft reaches the target, near `start` if that is near it.
+    ///
+    /// Distortion is measured at several qualities around it and averaged by a line, for it is noisy;
+    /// drafts that start alike are measured at the same qualities.
+    fn at_target(
+        &mut self,
+        profile: &Profile,
+        coefficients: &[Vec<i32>],
+        centroids: bool,
+        start: i32,
+    ) -> Result<(f64, i32)> {
+        let target = libm::log(self.options.target);
+        let mut points: Vec<(i32, Point)> = Vec::new();
+        let mut centre = start;
+        for _ in 0..3 {
+            for offset in FAN {
+                let index = centre + offset;
+                if points.iter().all(|(at, _)| *at != index) {
+                    points.push((index, self.point(profile, coefficients, index, centroids)?));
+                }
+                // Too far away for a line: close in first.
+                if let Some(next) = next_index(&points, target).filter(|next| (next - centre).abs() > 48) {
+                    centre = next;
+                    let mut next = Some(next);
+                    while let Some(index) = next.filter(|_| points.len() < MOST_POINTS) {
+                        points.push((index, self.point(profile, coefficients, index, centroids)?));
+                        next = next_index(&points, target);
+                    }
+                    centre = interpolate(&points, target).unwrap_or(centre);
+                }
+            }
+            let (bytes, index) = at_line(&points, centre, target);
+            if (index - centre).abs() <= 20 || points.len() >= MOST_POINTS {
+                return Ok((bytes, index));
+            }
+            centre = index;
+        }
+        Ok(at_line(&points, centre, target))
     }
 
     /// Coefficients of the cached samples under a draft's transform.
@@ -431,14 +463,7 @@ impl<'a, 'r> Search<'a, 'r> {
         let mut profile = draft(self.layout, &moments, &best.candidate)?;
         // All samples move the steps a little against those of the search: find the target again.
         let coefficients = self.coefficients(&profile);
-        let mut points = Vec::new();
-        let target = libm::log(self.options.target);
-        let mut next = Some(best.index);
-        while let Some(index) = next.filter(|_| points.len() < MOST_POINTS) {
-            points.push((index, self.point(&profile, &coefficients, index, best.candidate.centroids)?));
-            next = next_index(&points, target);
-        }
-        let (_, index) = interpolate(&points, target);
+        let (_, index) = self.at_target(&profile, &coefficients, best.candidate.centroids, best.index)?;
         shift_steps(&mut profile, index);
         let anchors: Vec<i16> = ANCHORS.map(|i| i * ANCHOR_SPACING).collect();
         let Search { samples, layout, grid, reporter, .. } = &mut self;
@@ -518,19 +543,42 @@ fn next_index(points: &[(i32, Point)], target: f64) -> Option<i32> {
     }
 }
 
-/// Bytes and quality index at the target, on a line between the logarithms of the points on either
-/// side of it; those of the nearest point if all lie on one side.
-fn interpolate(points: &[(i32, Point)], target: f64) -> (f64, i32) {
+/// Quality index at the target, on a line between the logarithms of the points on either side of it.
+fn interpolate(points: &[(i32, Point)], target: f64) -> Option<i32> {
     let log = |point: Point| libm::log(point.distortion.max(1e-9));
     match bracket(points, target) {
         (Some((low, a)), Some((high, b))) => {
             let t = ((target - log(a)) / (log(b) - log(a)).max(1e-9)).clamp(0.0, 1.0);
-            let bytes = libm::exp(libm::log(a.bytes) * (1.0 - t) + libm::log(b.bytes) * t);
-            (bytes, low + libm::rint(t * f64::from(high - low)) as i32)
+            Some(low + libm::rint(t * f64::from(high - low)) as i32)
         }
-        (Some((index, point)), None) | (None, Some((index, point))) => (point.bytes, index),
-        (None, None) => (f64::INFINITY, 0),
+        _ => None,
     }
+}
+
+/// Bytes and quality index at the target, on least-squares lines of log distortion and log bytes
+/// through the points near `centre`.
+fn at_line(points: &[(i32, Point)], centre: i32, target: f64) -> (f64, i32) {
+    let near: Vec<(f64, Point)> = points
+        .iter()
+        .filter(|(index, _)| (index - centre).abs() <= 40)
+        .map(|(index, point)| (f64::from(index - centre), *point))
+        .collect();
+    let line = |value: &dyn Fn(&Point) -> f64| {
+        let count = near.len() as f64;
+        let (x, y) = near.iter().fold((0.0, 0.0), |(x, y), (at, p)| (x + at / count, y + value(p) / count));
+        let (xx, xy) = near.iter().fold((0.0, 0.0), |(xx, xy), (at, p)| {
+            (xx + (at - x) * (at - x), xy + (at - x) * (value(p) - y))
+        });
+        let slope = if xx > 0.0 { xy / xx } else { 0.0 };
+        (y - slope * x, slope)
+    };
+    if near.is_empty() {
+        return (f64::INFINITY, centre);
+    }
+    let (distortion, growth) = line(&|p| libm::log(p.distortion.max(1e-9)));
+    let (bytes, shrinkage) = line(&|p| libm::log(p.bytes));
+    let at = if growth > 1e-4 { ((target - distortion) / growth).clamp(-64.0, 64.0) } else { 0.0 };
+    (libm::exp(bytes + shrinkage * at), centre + libm::rint(at) as i32)
 }
 
 #[cfg(test)]
@@ -551,7 +599,10 @@ mod tests {
                 points.push((next, at(next)));
                 assert!(points.len() <= MOST_POINTS, "{start}: {points:?}");
             }
-            let (bytes, index) = interpolate(&points, target);
+            let index = interpolate(&points, target).unwrap();
+            assert!((index - 113).abs() <= 1, "{index}");
+            let fan: Vec<_> = FAN.map(|offset| (index + offset, at(index + offset))).to_vec();
+            let (bytes, index) = at_line(&fan, index, target);
             assert!((index - 113).abs() <= 1 && (bytes / at(113).bytes - 1.0).abs() < 0.02, "{index} {bytes}");
         }
     }

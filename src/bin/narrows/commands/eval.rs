@@ -161,6 +161,11 @@ fn profiles(args: &Args, network: &Network, cuts: &[Cut], normalize: Normalize) 
         return args.profile.iter().map(|path| load_profile(path).map(Some)).collect();
     }
     let Some(rows) = args.fit_rows else { return Ok(vec![None; cuts.len()]) };
+    if Rows::overlap(Some(rows), args.rows) {
+        note(
+            "warning: some rows are fitted on and measured too, which flatters narrows: keep --fit-rows and --rows apart",
+        );
+    }
     let images = args.images.open(network, Some(rows))?;
     let fit = |(i, cut): (usize, &Cut)| {
         note(format!("fitting at {} on rows {rows}", cut.name));

@@ -50,14 +50,10 @@ fn describe(args: &Args, bytes: &[u8]) -> Result<(String, Value)> {
     if bytes[0] == 0xf7 {
         return stream(args, bytes);
     }
-    let mut damaged = None;
     match Profile::from_bytes(bytes) {
         Ok(profile) => return Ok(describe_profile(&profile, bytes.len())),
-        Err(error) if is_profile(bytes) => damaged = Some(error),
+        Err(error) if is_profile(bytes) => bail!("a profile that can not be used: {error}"),
         Err(_) => {}
-    }
-    if let Some(error) = damaged {
-        bail!("a profile that can not be used: {error}");
     }
     if bytes.starts_with(files::npy::MAGIC) || bytes.starts_with(b"PK") || bytes.get(8) == Some(&b'{') {
         return arrays(bytes);
