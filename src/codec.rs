@@ -279,8 +279,7 @@ impl Encoder {
             lanes: self.lanes,
             lambda: if self.rdo { plain::LAMBDA } else { 0 },
         };
-        let header =
-            Header { mode: Mode::Plain, lanes: 1, profile: None, layout: Some(layout), chunks: shape.chunks };
+        let header = Header { mode: Mode::Plain, lanes: 1, profile: None, layout: Some(layout), chunks: shape.chunks };
         let base = plain::base_step(&scratch.coefficients);
         let at = |index: i16, scratch: &mut Scratch, out: &mut Vec<u8>| {
             let Scratch { coefficients, symbols, chunk: buffers, plan, params, .. } = scratch;

@@ -79,10 +79,9 @@ impl fmt::Display for Error {
             Error::LimitExceeded { what, needed, limit } => {
                 write!(f, "{what}: needs {needed}, the limit is {limit}")
             }
-            Error::ProfileMismatch { stream, given: Some(given) } => write!(
-                f,
-                "the stream was made with profile {stream:016x}, but profile {given:016x} was given"
-            ),
+            Error::ProfileMismatch { stream, given: Some(given) } => {
+                write!(f, "the stream was made with profile {stream:016x}, but profile {given:016x} was given")
+            }
             Error::ProfileMismatch { stream, given: None } => {
                 write!(f, "the stream was made with profile {stream:016x}, but no profile was given")
             }

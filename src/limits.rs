@@ -34,7 +34,6 @@ impl Limits {
 
 /// Product of sizes, or an error instead of an overflow.
 pub(crate) fn checked_product(sizes: impl IntoIterator<Item = usize>) -> Result<usize> {
-    let too_large =
-        Error::LimitExceeded { what: "elements of a feature", needed: u64::MAX, limit: usize::MAX as u64 };
+    let too_large = Error::LimitExceeded { what: "elements of a feature", needed: u64::MAX, limit: usize::MAX as u64 };
     sizes.into_iter().try_fold(1usize, |product, size| product.checked_mul(size)).ok_or(too_large)
 }

@@ -45,7 +45,8 @@ impl Kind {
     }
 
     fn code(self) -> u8 {
-        u8::from(self.one_sided) * ONE_SIDED | u8::from(self.context == ContextRule::Neighbours) * NEIGHBOURS
+        let sided = if self.one_sided { ONE_SIDED } else { 0 };
+        sided | if self.context == ContextRule::Neighbours { NEIGHBOURS } else { 0 }
     }
 
     fn from_code(code: u8) -> Option<Kind> {

@@ -79,13 +79,7 @@ impl Plan {
     }
 
     /// Adds an active channel; channels come in ascending order.
-    pub fn push(
-        &mut self,
-        channel: usize,
-        tables: ChannelTables,
-        quantizer: Quantizer,
-        dequantizer: Dequantizer,
-    ) {
+    pub fn push(&mut self, channel: usize, tables: ChannelTables, quantizer: Quantizer, dequantizer: Dequantizer) {
         self.mask.set(channel, true);
         self.active.push(channel as u32);
         self.tables.push(tables);

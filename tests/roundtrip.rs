@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use half::{bf16, f16};
 use narrows::fit::FitOptions;
-use narrows::{Clip, Decoder, Dtype, Element, Encoder, Error, Feature, FeatureView, Info, Mode, Packed, Profile, Quality, decode};
+use narrows::{
+    Clip, Decoder, Dtype, Element, Encoder, Error, Feature, FeatureView, Info, Mode, Packed, Profile, Quality, decode,
+};
 use ndarray::{ArrayD, IxDyn, ShapeBuilder};
 use proptest::prelude::*;
 
@@ -132,7 +134,8 @@ fn samples(count: usize, shape: [usize; 4], rectified: bool) -> Vec<ArrayD<f32>>
             ArrayD::from_shape_fn(IxDyn(&shape), |at| {
                 let (c, y, x) = (at[1], at[2] as f32, at[3] as f32);
                 let basis = |k: usize| (phase(k) + y * 0.2 * (k % 3) as f32 + x * 0.15 * (k % 4) as f32).sin();
-                let value = (0..4).map(|k| basis(k) * noise(3, c * 10 + k)).sum::<f32>() + 0.05 * noise(i as u64, at[1] * 977 + at[2] * 31 + at[3]);
+                let value = (0..4).map(|k| basis(k) * noise(3, c * 10 + k)).sum::<f32>()
+                    + 0.05 * noise(i as u64, at[1] * 977 + at[2] * 31 + at[3]);
                 if rectified { value.max(0.0) } else { value }
             })
         })
@@ -235,7 +238,11 @@ fn byte_budgets_are_hard_and_used() {
         let finest = encoder.encode(feature, Quality::Scale(1.0 / 256.0)).unwrap().len();
         for budget in [40, 80, 200, 500, 1000] {
             let stream = encoder.encode(feature, Quality::Bytes(budget)).unwrap();
-            assert!(stream.len() <= budget && stream.len() * 10 >= budget.min(finest) * 7, "{} of {budget}", stream.len());
+            assert!(
+                stream.len() <= budget && stream.len() * 10 >= budget.min(finest) * 7,
+                "{} of {budget}",
+                stream.len()
+            );
         }
         let error = encoder.encode(feature, Quality::Bytes(5)).unwrap_err();
         assert!(matches!(error, Error::LimitExceeded { what: "byte budget", needed: 12.., limit: 5 }), "{error}");

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use half::f16;
-use narrows::fit::FitOptions;
-use narrows::{Clip, Decoder, Element, Encoder, Feature, FeatureView, Packed, Profile, Quality, decode};
+use narrows::fit::{FitOptions, Transforms};
+use narrows::{Clip, Decoder, Element, Encoder, Feature, FeatureView, Packed, Profile, Quality};
 use ndarray::{ArrayD, IxDyn};
 
 fn folder() -> PathBuf {
@@ -23,10 +23,19 @@ fn feature<T: Element>(shape: &[usize], scale: f32) -> ArrayD<T> {
     })
 }
 
-fn smooth(seed: usize) -> ArrayD<f32> {
+/// Waves that differ between samples, with noise on top.
+fn waves(seed: usize, rectified: bool) -> ArrayD<f32> {
+    let mut state = seed as u32 * 2_654_435_761 + 12_345;
+    let mut noise = move || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 8) as f32 / 16_777_216.0 - 0.5
+    };
+    let phases: Vec<f32> = (0..24).map(|_| noise() * 6.0).collect();
     ArrayD::from_shape_fn(IxDyn(&[1, 6, 8, 8]), |at| {
-        let phase = (seed * 37 % 101) as f32 * 0.1;
-        (phase + at[2] as f32 * 0.3 + at[1] as f32).sin() + (phase * 2.0 - at[3] as f32 * 0.2).cos() * at[1] as f32
+        let (c, y, x) = (at[1], at[2] as f32, at[3] as f32);
+        let wave = |k: usize| (phases[4 * c + k] + y * 0.3 * k as f32 + x * 0.4).sin() * (1.0 + phases[k]);
+        let value = wave(0) + wave(1) + wave(2) + wave(3) + noise();
+        if rectified { value.max(0.0) } else { value }
     })
 }
 
@@ -42,6 +51,15 @@ fn bytes(feature: &Feature) -> Vec<u8> {
     }
 }
 
+fn profiles() -> [Arc<Profile>; 2] {
+    ["waves", "rectified"]
+        .map(|name| Arc::new(Profile::load(folder().join(format!("{name}.profile.safetensors"))).unwrap()))
+}
+
+fn decoder() -> Decoder {
+    profiles().into_iter().fold(Decoder::new(), Decoder::profile)
+}
+
 fn write_missing() {
     let folder = folder();
     fs::create_dir_all(&folder).unwrap();
@@ -51,16 +69,18 @@ fn write_missing() {
             fs::write(path, content).unwrap();
         }
     };
-    let path = folder.join("smooth.profile.safetensors");
-    if !path.exists() {
-        let mut samples: Vec<_> = (0..24).map(smooth).collect();
-        let profile = Profile::fit(&mut samples, None, &FitOptions::default(), &mut |_| {}).unwrap();
-        profile.save(&path).unwrap();
+    for (name, transforms) in [("waves", Transforms::All), ("rectified", Transforms::Identity)] {
+        let path = folder.join(format!("{name}.profile.safetensors"));
+        if !path.exists() {
+            let mut samples: Vec<_> = (0..40).map(|seed| waves(seed, name == "rectified")).collect();
+            let options = FitOptions { transforms, ..FitOptions::default() };
+            Profile::fit(&mut samples, None, &options, &mut |_| {}).unwrap().save(&path).unwrap();
+        }
     }
-    let profile = Arc::new(Profile::load(&path).unwrap());
+    let [profile, rectified] = profiles();
     let stream = |name: &str, mut encoder: Encoder, view: FeatureView<'_>, quality: Quality| {
         let stream = encoder.encode(view, quality).unwrap();
-        let feature = decode(&stream, Some(&profile)).unwrap();
+        let feature = decoder().decode(&stream).unwrap();
         write(&format!("{name}.stream"), &stream);
         write(&format!("{name}.feature"), &bytes(&feature));
     };
@@ -68,9 +88,12 @@ fn write_missing() {
     let (f32s, halves) = (feature::<f32>(&[1, 9, 10, 11], 1.0), feature::<f16>(&[5, 40], 3.0));
     let (i8s, u8s) = (feature::<i8>(&[3, 4, 5, 2, 3], 60.0), feature::<u8>(&[17], 100.0));
     let packed = |bits, clip| Encoder::packed(Packed { bits, clip });
-    let smooths = [smooth(100), smooth(101)];
-    stream("profile-1", Encoder::with_profile(profile.clone()), (&smooths[0]).into(), scale(1.0));
-    stream("profile-fine", Encoder::with_profile(profile.clone()).lanes(8), (&smooths[1]).into(), scale(0.05));
+    let [first, second, third] = [waves(100, false), waves(101, false), waves(102, true)];
+    stream("profile-waves", Encoder::with_profile(profile.clone()), (&first).into(), scale(1.0));
+    stream("profile-waves-fine", Encoder::with_profile(profile.clone()).lanes(8), (&second).into(), scale(0.05));
+    stream("profile-rectified", Encoder::with_profile(rectified.clone()), (&third).into(), scale(1.0));
+    stream("profile-rectified-fine", Encoder::with_profile(rectified).chunks(4), (&third).into(), scale(0.1));
+    stream("plain-rectified", Encoder::plain(), (&third).into(), scale(0.5));
     let other_size = f32s.slice(ndarray::s![0, ..6, .., ..]).to_owned();
     stream("profile-other-size", Encoder::with_profile(profile.clone()).chunks(2), (&other_size).into(), scale(0.5));
     stream("plain-f32", Encoder::plain(), (&f32s).into(), scale(1.0));
@@ -91,8 +114,7 @@ fn golden_streams_decode_to_what_they_always_did() {
     if std::env::var_os("NARROWS_WRITE_VECTORS").is_some() {
         write_missing();
     }
-    let profile = Profile::load(folder().join("smooth.profile.safetensors")).unwrap();
-    let mut decoder = Decoder::new().profile(Arc::new(profile));
+    let mut decoder = decoder();
     let mut count = 0;
     for entry in fs::read_dir(folder()).unwrap() {
         let path = entry.unwrap().path();
@@ -103,5 +125,5 @@ fn golden_streams_decode_to_what_they_always_did() {
             count += 1;
         }
     }
-    assert!(count >= 14, "{count} golden streams");
+    assert!(count >= 17, "{count} golden streams");
 }

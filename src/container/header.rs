@@ -148,7 +148,7 @@ impl Header {
         out.push(MAGIC);
         out.push(
             self.mode as u8
-                | u8::from(extended) * EXTENDED
+                | if extended { EXTENDED } else { 0 }
                 | (self.lanes.ilog2() as u8) << LANES_SHIFT
                 | (VERSION - 1) << VERSION_SHIFT,
         );
@@ -157,7 +157,9 @@ impl Header {
             out.extend_from_slice(&quality.to_le_bytes());
         }
         if extended {
-            out.push(u8::from(self.layout.is_some()) * HAS_LAYOUT | u8::from(self.chunks != 1) * HAS_CHUNKS);
+            let has_layout = if self.layout.is_some() { HAS_LAYOUT } else { 0 };
+            let has_chunks = if self.chunks != 1 { HAS_CHUNKS } else { 0 };
+            out.push(has_layout | has_chunks);
             if let Some(layout) = &self.layout {
                 layout.write(out);
             }

@@ -3,6 +3,6 @@
 mod header;
 mod varint;
 
-pub use header::{Header, Info, Layout, Mode};
 pub(crate) use header::chunk_ranges;
+pub use header::{Header, Info, Layout, Mode};
 pub(crate) use varint::{Reader, put_varint};

@@ -100,9 +100,8 @@ impl Profile {
         let text = header.metadata().as_ref().and_then(|map| map.get(KEY)).ok_or_else(foreign)?;
         let metadata: Value = serde_json::from_str(text).map_err(|_| foreign())?;
         let scalars = &metadata["profile"];
-        let number = |key: &str| {
-            scalars[key].as_i64().ok_or(Error::corrupt("a number in the profile's metadata is missing", 0))
-        };
+        let number =
+            |key: &str| scalars[key].as_i64().ok_or(Error::corrupt("a number in the profile's metadata is missing", 0));
         if number("version")? as u64 != VERSION {
             return Err(Error::Unsupported { what: "a profile of another format version" });
         }
@@ -226,7 +225,8 @@ impl Profile {
         let anchors = self.anchors.len();
         let matrices = self.matrices.len();
         let [rows, columns] = self.dct.each_ref().map(Dct::side);
-        let matrix = |pick: fn(&ChannelPair) -> &Vec<i16>| self.matrices.iter().flat_map(pick).copied().collect::<Vec<_>>();
+        let matrix =
+            |pick: fn(&ChannelPair) -> &Vec<i16>| self.matrices.iter().flat_map(pick).copied().collect::<Vec<_>>();
         vec![
             entry("anchor", &[anchors], self.anchors.iter().copied()),
             entry("band_matrix", &[self.band_matrix.len()], self.band_matrix.iter().copied()),
@@ -245,4 +245,3 @@ impl Profile {
         ]
     }
 }
-

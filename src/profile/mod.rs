@@ -218,7 +218,5 @@ fn bounded(matrix: &[i16], side: usize) -> bool {
     let sum = |values: &mut dyn Iterator<Item = &i16>| {
         values.map(|&value| u64::from(value.unsigned_abs())).sum::<u64>() <= 65_535
     };
-    (0..side).all(|i| {
-        sum(&mut matrix[i * side..][..side].iter()) && sum(&mut matrix[i..].iter().step_by(side))
-    })
+    (0..side).all(|i| sum(&mut matrix[i * side..][..side].iter()) && sum(&mut matrix[i..].iter().step_by(side)))
 }

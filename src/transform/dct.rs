@@ -50,8 +50,9 @@ mod tests {
                 let sum: u32 = dct.matrix[i * side..][..side].iter().map(|&x| u32::from(x.unsigned_abs())).sum();
                 assert!(sum <= 65_535, "{side}");
                 for j in 0..side {
-                    let dot: f64 =
-                        (0..side).map(|k| f64::from(dct.matrix[i * side + k]) * f64::from(dct.matrix[j * side + k])).sum();
+                    let dot: f64 = (0..side)
+                        .map(|k| f64::from(dct.matrix[i * side + k]) * f64::from(dct.matrix[j * side + k]))
+                        .sum();
                     let expected = f64::from(u8::from(i == j));
                     assert!((dot / scale / scale - expected).abs() < 2e-3, "{side} {i} {j}");
                 }

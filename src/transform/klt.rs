@@ -10,7 +10,8 @@ pub(crate) fn eigen(matrix: &[f64], n: usize) -> (Vec<f64>, Vec<f64>) {
     (0..n).for_each(|i| v[i * n + i] = 1.0);
     let scale: f64 = a.iter().map(|x| x * x).sum();
     for _sweep in 0..40 {
-        let off: f64 = (0..n).flat_map(|i| (i + 1..n).map(move |j| (i, j))).map(|(i, j)| a[i * n + j] * a[i * n + j]).sum();
+        let off: f64 =
+            (0..n).flat_map(|i| (i + 1..n).map(move |j| (i, j))).map(|(i, j)| a[i * n + j] * a[i * n + j]).sum();
         if off <= 1e-24 * scale {
             break;
         }
@@ -126,9 +127,9 @@ mod tests {
     }
 
     fn assert_identity(m: &[f64], n: usize, tolerance: f64) {
-        for i in 0..n * n {
+        for (i, entry) in m.iter().enumerate() {
             let expected = f64::from(u8::from(i / n == i % n));
-            assert!((m[i] - expected).abs() < tolerance, "{i}: {}", m[i]);
+            assert!((entry - expected).abs() < tolerance, "{i}: {entry}");
         }
     }
 

@@ -68,7 +68,10 @@ impl TransformScratch {
     }
 }
 
-fn dct_pair(profile: &Profile) -> ((&[i16], u32), (&[i16], u32)) {
+/// An integer matrix and the fractional bits of its entries.
+type Matrix<'a> = (&'a [i16], u32);
+
+fn dct_pair(profile: &Profile) -> (Matrix<'_>, Matrix<'_>) {
     let [rows, columns] = &profile.dct;
     ((&rows.matrix, rows.shift), (&columns.matrix, columns.shift))
 }

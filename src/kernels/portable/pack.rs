@@ -44,8 +44,7 @@ mod tests {
     fn fields_of_every_width_and_count_come_back() {
         for bits in 1..=8 {
             for count in 0..40usize {
-                let values: Vec<u8> =
-                    (0..count).map(|i| (i * 37 + 11) as u8 & ((1u32 << bits) - 1) as u8).collect();
+                let values: Vec<u8> = (0..count).map(|i| (i * 37 + 11) as u8 & ((1u32 << bits) - 1) as u8).collect();
                 let mut bytes = Vec::new();
                 pack(&values, bits, &mut bytes);
                 assert_eq!(bytes.len(), (count * bits as usize).div_ceil(8));

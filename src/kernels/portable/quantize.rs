@@ -14,8 +14,8 @@ const OFFSET_BITS: u32 = 4;
 
 /// round(2048 * 2^(i / 32)).
 pub const POWERS: [u16; 32] = [
-    2048, 2093, 2139, 2186, 2233, 2282, 2332, 2383, 2435, 2489, 2543, 2599, 2656, 2714, 2774, 2834, 2896, 2960,
-    3025, 3091, 3158, 3228, 3298, 3371, 3444, 3520, 3597, 3676, 3756, 3838, 3922, 4008,
+    2048, 2093, 2139, 2186, 2233, 2282, 2332, 2383, 2435, 2489, 2543, 2599, 2656, 2714, 2774, 2834, 2896, 2960, 3025,
+    3091, 3158, 3228, 3298, 3371, 3444, 3520, 3597, 3676, 3756, 3838, 3922, 4008,
 ];
 
 /// How one channel's coefficients become symbols.
@@ -123,7 +123,10 @@ mod tests {
                     continue;
                 }
                 let error = f64::from(dequantize(symbol, &dequantizer) - coefficient).abs();
-                assert!(error <= 0.5 * size + 1.0 + 1e-3 * f64::from(coefficient.abs()), "{step} {coefficient} {error}");
+                assert!(
+                    error <= 0.5 * size + 1.0 + 1e-3 * f64::from(coefficient.abs()),
+                    "{step} {coefficient} {error}"
+                );
             }
         }
     }

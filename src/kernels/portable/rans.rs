@@ -101,8 +101,7 @@ fn push_group(group: &[i32], tables: &[u8], bank: &Bank, steps: &mut Vec<Step>) 
             (start, frequency) = bank.interval(table, token);
             let value = zigzag(symbol);
             let count = nibbles(value);
-            pending[lane] =
-                Pending { raw: u64::from(value) << 4 | u64::from(count), bits: 4 + 4 * count };
+            pending[lane] = Pending { raw: u64::from(value) << 4 | u64::from(count), bits: 4 + 4 * count };
         }
         most = most.max(pending[lane].bits);
         steps.push(Step { lane: lane as u8, start: start as u16, frequency: frequency as u16 });

@@ -67,9 +67,7 @@ fn separable(
     // Along columns: scratch[u, x] = sum over y of M[u, y] block[y, x].
     pass(block, scratch, columns * channels, rows, 1, row_shift, |to, from| entry(row_matrix, rows, to, from));
     // Along rows: block[u, v] = sum over x of M[v, x] scratch[u, x].
-    pass(scratch, block, channels, columns, rows, column_shift, |to, from| {
-        entry(column_matrix, columns, to, from)
-    });
+    pass(scratch, block, channels, columns, rows, column_shift, |to, from| entry(column_matrix, columns, to, from));
 }
 
 /// `groups` times: `length` vectors of `width` values become as many sums of them.

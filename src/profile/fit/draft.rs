@@ -118,7 +118,8 @@ fn integers(matrix: &[f64], n: usize) -> (Vec<i16>, u32) {
     };
     let shift = (COEFFICIENT_BITS..=14).rev().find(|&shift| fits(shift)).unwrap_or(COEFFICIENT_BITS);
     let scale = f64::from(1u32 << shift);
-    let column_major = (0..n * n).map(|i| libm::rint(matrix[i % n * n + i / n] * scale).clamp(-32_767.0, 32_767.0) as i16);
+    let column_major =
+        (0..n * n).map(|i| libm::rint(matrix[i % n * n + i / n] * scale).clamp(-32_767.0, 32_767.0) as i16);
     (column_major.collect(), shift)
 }
 
@@ -244,7 +245,10 @@ mod tests {
     #[test]
     fn bands_fall_into_octaves() {
         let groups = band_groups(Groups::Octaves, (7, 7));
-        assert_eq!([groups[0], groups[1], groups[7], groups[8], groups[3], groups[6], groups[48]], [0, 1, 1, 1, 2, 3, 3]);
+        assert_eq!(
+            [groups[0], groups[1], groups[7], groups[8], groups[3], groups[6], groups[48]],
+            [0, 1, 1, 1, 2, 3, 3]
+        );
         assert_eq!(band_groups(Groups::Octaves, (14, 14)).iter().max(), Some(&4));
         assert_eq!(band_groups(Groups::Diagonals, (2, 3)), [0, 1, 2, 1, 2, 3]);
         assert_eq!(band_groups(Groups::One, (1, 1)), [0]);

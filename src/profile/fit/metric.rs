@@ -102,10 +102,11 @@ pub(crate) fn probe(
         });
         let amplitude = |in_group: &dyn Fn(usize) -> bool| {
             let chosen = || (0..bands).filter(|&band| in_group(band));
-            let mean = chosen().map(|band| energy[band]).sum::<f64>() / (chosen().count() * positions * channels) as f64;
+            let mean =
+                chosen().map(|band| energy[band]).sum::<f64>() / (chosen().count() * positions * channels) as f64;
             (AMPLITUDE * libm::sqrt(mean)).max(1e-6)
         };
-        for group in 0..groups {
+        for (group, metric) in metric.iter_mut().enumerate() {
             let size = amplitude(&|band| usize::from(band_group[band]) == group);
             let signs: Vec<f64> = (0..positions * bands).map(|_| size * random.sign()).collect();
             let pattern = dct.inverse(&grid.single_channel(), |block, out| {
@@ -115,36 +116,46 @@ pub(crate) fn probe(
                 }
             });
             let mut responses = Vec::with_capacity(channels);
-            run(tail, channels, |channel| {
-                let mut moved = values.clone();
-                for (row, &delta) in moved.chunks_exact_mut(channels).zip(&pattern) {
-                    row[channel] += delta;
-                }
-                tensor(&moved, layout, &grid)
-            }, |after| responses.push(response(&p, &before, after, size)))?;
+            run(
+                tail,
+                channels,
+                |channel| {
+                    let mut moved = values.clone();
+                    for (row, &delta) in moved.chunks_exact_mut(channels).zip(&pattern) {
+                        row[channel] += delta;
+                    }
+                    tensor(&moved, layout, &grid)
+                },
+                |after| responses.push(response(&p, &before, after, size)),
+            )?;
             for i in 0..channels {
                 for j in i..channels {
                     let dot: f64 = responses[i].iter().zip(&responses[j]).map(|(a, b)| a * b).sum();
-                    metric[group][i * channels + j] += dot;
+                    metric[i * channels + j] += dot;
                     if i != j {
-                        metric[group][j * channels + i] += dot;
+                        metric[j * channels + i] += dot;
                     }
                 }
             }
         }
         let sizes: Vec<f64> = (0..bands).map(|band| amplitude(&|other| other == band)).collect();
         let mut band = 0;
-        run(tail, bands, |band| {
-            let delta = dct.inverse(&grid, |_, out| {
-                out.fill(0.0);
-                out[band * channels..][..channels].iter_mut().for_each(|y| *y = sizes[band] * random.sign());
-            });
-            let moved: Vec<f32> = values.iter().zip(&delta).map(|(x, d)| x + d).collect();
-            tensor(&moved, layout, &grid)
-        }, |after| {
-            weights[band] += response(&p, &before, after, sizes[band]).iter().map(|r| r * r).sum::<f64>();
-            band += 1;
-        })?;
+        run(
+            tail,
+            bands,
+            |band| {
+                let delta = dct.inverse(&grid, |_, out| {
+                    out.fill(0.0);
+                    out[band * channels..][..channels].iter_mut().for_each(|y| *y = sizes[band] * random.sign());
+                });
+                let moved: Vec<f32> = values.iter().zip(&delta).map(|(x, d)| x + d).collect();
+                tensor(&moved, layout, &grid)
+            },
+            |after| {
+                weights[band] += response(&p, &before, after, sizes[band]).iter().map(|r| r * r).sum::<f64>();
+                band += 1;
+            },
+        )?;
     }
     reporter.progress("probing the tail", probed, probed);
     // Per coefficient: a group's probes moved all its bands in all blocks at once.

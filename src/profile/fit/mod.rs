@@ -207,10 +207,7 @@ impl Profile {
             return Err(Error::invalid("the sample features have no elements"));
         }
         let mut reporter = Reporter { events: report, notes: String::new() };
-        let tail = match tail {
-            Some(tail) => Some(tail as &mut dyn Tail),
-            None => None,
-        };
+        let tail = tail.map(|tail| tail as &mut dyn Tail);
         search::Search::new(samples, tail, options, layout, &mut reporter)?.run()
     }
 }

@@ -302,7 +302,12 @@ impl<'a, 'r> Search<'a, 'r> {
             }
         };
         let mut seen = Vec::new();
-        blocks.retain(|block| allowed(block) && !seen.contains(block) && { seen.push(*block); true });
+        blocks.retain(|block| {
+            allowed(block) && !seen.contains(block) && {
+                seen.push(*block);
+                true
+            }
+        });
         blocks
     }
 
@@ -448,7 +453,11 @@ impl<'a, 'r> Search<'a, 'r> {
                 let mut sum = 0.0;
                 for (values, decoded) in self.selection_values.iter().zip(&decoded) {
                     let decoded = channels_last(decoded, &self.layout);
-                    sum += values.iter().zip(&decoded).map(|(&x, &y)| libm::pow(f64::from(y) - f64::from(x), 2.0)).sum::<f64>();
+                    sum += values
+                        .iter()
+                        .zip(&decoded)
+                        .map(|(&x, &y)| libm::pow(f64::from(y) - f64::from(x), 2.0))
+                        .sum::<f64>();
                 }
                 sum / count / energy
             }
@@ -566,9 +575,9 @@ fn at_line(points: &[(i32, Point)], centre: i32, target: f64) -> (f64, i32) {
     let line = |value: &dyn Fn(&Point) -> f64| {
         let count = near.len() as f64;
         let (x, y) = near.iter().fold((0.0, 0.0), |(x, y), (at, p)| (x + at / count, y + value(p) / count));
-        let (xx, xy) = near.iter().fold((0.0, 0.0), |(xx, xy), (at, p)| {
-            (xx + (at - x) * (at - x), xy + (at - x) * (value(p) - y))
-        });
+        let (xx, xy) = near
+            .iter()
+            .fold((0.0, 0.0), |(xx, xy), (at, p)| (xx + (at - x) * (at - x), xy + (at - x) * (value(p) - y)));
         let slope = if xx > 0.0 { xy / xx } else { 0.0 };
         (y - slope * x, slope)
     };

@@ -261,11 +261,7 @@ fn assign(profile: &mut Profile, statistics: &[Statistics], round: usize) {
 }
 
 /// Chooses what each context of a run adds to a level, and pools the symbols by the table that gives.
-fn assign_run_offsets(
-    profile: &mut Profile,
-    statistics: &[Statistics],
-    costs: &[[f64; TOKENS]],
-) -> Vec<[f64; TOKENS]> {
+fn assign_run_offsets(profile: &mut Profile, statistics: &[Statistics], costs: &[[f64; TOKENS]]) -> Vec<[f64; TOKENS]> {
     let table = |level: usize, offset: i8| (level as i32 + i32::from(offset)).clamp(1, TABLES as i32 - 1) as usize;
     let observed = |context: usize| {
         let levels = statistics.iter().flat_map(|statistics| statistics.by_run.iter().enumerate());
