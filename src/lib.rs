@@ -43,6 +43,11 @@ pub use profile::{Profile, fit};
 pub use quality::Quality;
 pub use tensor::{Axes, Dtype, Element, Feature, FeatureView, MAX_RANK};
 
+/// The examples of README.md, compiled and run.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 /// The parts the codec is made of, for experts: no promise of stability.
 pub mod raw {
     pub use crate::entropy::{bank, token};
