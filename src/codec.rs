@@ -12,7 +12,7 @@ use crate::container::{Header, Layout, Mode, Reader};
 use crate::error::{Error, Result};
 use crate::geometry::Grid;
 use crate::kernels::portable::{ContextRule, MAX_LANES, dequantize, feature_to_int};
-use crate::limits::Limits;
+use crate::limits::{Limits, checked_product};
 use crate::lossless::Lossless;
 use crate::packed::{self, Packed};
 use crate::plain;
@@ -363,6 +363,9 @@ impl Decoder {
             self.plan = Some((hash, index));
         }
         let blocks = Blocks::new(&grid, profile.block());
+        // Small maps in large blocks are mostly padding, which is decoded too.
+        let padded = checked_product([blocks.rows, blocks.columns, profile.coder_channels(), layout.dtype.size()])?;
+        Limits::check("decoded bytes with padding", padded as u64, self.limits.output_bytes)?;
         let coding = Coding {
             bank: &profile.bank,
             context: profile.context,

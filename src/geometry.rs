@@ -75,6 +75,9 @@ impl Grid {
     fn positions(&self, dims: &[usize], mut visit: impl FnMut(usize, usize)) -> usize {
         let (strides, rank) = self.strides(dims);
         let axes = rank - 1;
+        if self.len() == 0 {
+            return strides[axes];
+        }
         let mut index = [0; MAX_RANK];
         let mut offset = 0;
         for position in 0..self.planes * self.height * self.width {

@@ -231,6 +231,23 @@ fn other_sizes_batches_and_chunks_decode_alike() {
 }
 
 #[test]
+fn padding_counts_against_the_limits() {
+    let (profile, _) = fitted(false);
+    let (rows, columns) = profile.block();
+    assert!(rows * columns > 1, "the test needs a profile with a DCT");
+    let narrow = samples(1, [60, 12, 1, 1], false).remove(0);
+    let stream = Encoder::with_profile(profile.clone()).encode(&narrow, Quality::default()).unwrap();
+    let allowed = |output_bytes| {
+        let limits = narrows::Limits { output_bytes, ..narrows::Limits::default() };
+        Decoder::new().profile(profile.clone()).limits(limits).decode(&stream).map(|_| ())
+    };
+    let bytes = narrow.len() as u64 * 4;
+    let error = allowed(bytes).unwrap_err();
+    assert!(matches!(error, Error::LimitExceeded { what: "decoded bytes with padding", .. }), "{error}");
+    assert_eq!(allowed(bytes * (rows * columns) as u64), Ok(()));
+}
+
+#[test]
 fn byte_budgets_are_hard_and_used() {
     let (profile, held_out) = fitted(false);
     let mut encoder = Encoder::with_profile(profile);

@@ -89,11 +89,11 @@ impl Layout {
         self.dims[self.axes.channels] as usize
     }
 
-    /// Number of elements, or an error if memory could not hold them.
+    /// Number of elements, or an error if memory could not hold them. Axes of length 0 count as 1 in
+    /// that, so that no product of some of the axes overflows either.
     pub(crate) fn elements(&self) -> Result<usize> {
-        let elements = checked_product(self.dims().iter().map(|&dim| dim as usize))?;
-        checked_product([elements, self.dtype.size()])?;
-        Ok(elements)
+        checked_product(self.dims().iter().map(|&dim| dim.max(1) as usize).chain([self.dtype.size()]))?;
+        Ok(self.dims().iter().map(|&dim| dim as usize).product())
     }
 
     fn write(&self, out: &mut Vec<u8>) {
@@ -206,7 +206,7 @@ impl Header {
                 let bytes = read
                     .dims()
                     .iter()
-                    .try_fold(read.dtype.size() as u64, |bytes, &dim| bytes.checked_mul(u64::from(dim)))
+                    .try_fold(read.dtype.size() as u64, |bytes, &dim| bytes.checked_mul(u64::from(dim.max(1))))
                     .unwrap_or(u64::MAX);
                 Limits::check("decoded bytes", bytes, limits.output_bytes)?;
                 Limits::check("channels", read.channels() as u64, limits.channels)?;
@@ -327,6 +327,19 @@ mod tests {
         header(Some(layout), 1).write(&mut out);
         let error = Header::read(&mut Reader::new(&out), &Limits::default()).unwrap_err();
         assert!(matches!(error, Error::LimitExceeded { what: "decoded bytes", .. }));
+    }
+
+    #[test]
+    fn an_empty_feature_with_endless_positions_is_refused() {
+        let most = u32::MAX as usize;
+        for shape in [[0, most, most], [most, 0, most], [most, most, 0]] {
+            let mut out = Vec::new();
+            let mut layout = Layout::new(Dtype::U8, Axes::default_for(3), &[1, 1, 1]).unwrap();
+            layout.dims[..3].copy_from_slice(&shape.map(|dim| dim as u32));
+            header(Some(layout), 1).write(&mut out);
+            let error = Header::read(&mut Reader::new(&out), &Limits::default()).unwrap_err();
+            assert!(matches!(error, Error::LimitExceeded { what: "decoded bytes", .. }), "{error}");
+        }
     }
 
     #[test]
