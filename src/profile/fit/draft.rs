@@ -11,8 +11,8 @@ use crate::profile::{ChannelPair, Profile};
 use crate::transform::klt::Basis;
 use crate::transform::{COEFFICIENT_BITS, dct, klt};
 
-/// Added to the metric's eigenvalues and to the weights, relative to their mean.
-const FLOOR: f64 = 0.02;
+/// The least floor of a candidate.
+pub(crate) const FLOOR: f64 = 0.02;
 
 /// How the bands of a block share channel matrices.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,6 +60,9 @@ pub(crate) struct Candidate {
     pub block: (usize, usize),
     pub channels: Channels,
     pub groups: Groups,
+    /// Added to the metric's eigenvalues and to the weights, relative to their mean: the noisier the
+    /// metric, the less its small values are to be trusted.
+    pub floor: f64,
     /// Steps are proportional to weight^-exponent.
     pub exponent: f64,
     /// Rounding offset in 1/256 step.
@@ -89,6 +92,9 @@ impl fmt::Display for Candidate {
             }
         }
         write!(f, ", weight exponent {:.2}", self.exponent)?;
+        if self.floor != FLOOR {
+            write!(f, ", weight floor {:.2}", self.floor)?;
+        }
         if self.rounding != 128 {
             write!(f, ", rounding offset {:.2}", f64::from(self.rounding) / 256.0)?;
         }
@@ -147,7 +153,7 @@ pub(crate) fn draft(layout: Layout, moments: &Moments, candidate: &Candidate) ->
                     (Some(metric), Channels::Weighted) => Some(mean_of(group, &|band| metric[band].clone())),
                     _ => None,
                 };
-                klt::basis(&covariance, metric.as_deref(), FLOOR, channels)
+                klt::basis(&covariance, metric.as_deref(), candidate.floor, channels)
             })
             .collect()
     };
@@ -188,7 +194,7 @@ pub(crate) fn draft(layout: Layout, moments: &Moments, candidate: &Candidate) ->
     }
     let mean_weight = (weights.iter().sum::<f64>() / weights.len() as f64).max(1e-300);
     let relative: Vec<f64> =
-        weights.iter().map(|w| -candidate.exponent * libm::log2(w / mean_weight + FLOOR)).collect();
+        weights.iter().map(|w| -candidate.exponent * libm::log2(w / mean_weight + candidate.floor)).collect();
     // A first guess at the operating point: steps of the size of the largest weighted deviation.
     let deviation = energies.iter().zip(&relative).map(|(energy, r)| 0.5 * libm::log2(energy.max(1e-300)) - r);
     let largest = deviation.fold(f64::MIN, f64::max);

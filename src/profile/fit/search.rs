@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::draft::{Candidate, Channels, Groups, band_groups, draft};
+use super::draft::{Candidate, Channels, FLOOR, Groups, band_groups, draft};
 use super::metric::{self, BATCH, divergence, run_batch, softmax, tensor};
 use super::moments::{FloatDct, Moments, gather};
 use super::{FitOptions, Reporter, Samples, Tail, Transforms, Weights, channels_last, tables, values};
@@ -196,6 +196,7 @@ impl<'a, 'r> Search<'a, 'r> {
                 block,
                 channels: Channels::Identity,
                 groups: Groups::One,
+                floor: FLOOR,
                 exponent: if weighted { 0.5 } else { 0.0 },
                 rounding: 128,
                 centroids: false,
@@ -241,35 +242,42 @@ impl<'a, 'r> Search<'a, 'r> {
             .ok_or_else(|| Error::invalid("no moments for the chosen block size"))?;
 
         // The rest, one choice at a time.
-        let base = best.candidate;
-        let mut variants: Vec<Vec<Candidate>> = Vec::new();
         if weighted {
-            variants.push([0.35, 0.42, 0.58].map(|exponent| Candidate { exponent, ..base }).to_vec());
+            let floors = |base: Candidate| [0.1, 0.4].map(|floor| Candidate { floor, ..base }).to_vec();
+            self.improve(&moments, &mut best, floors)?;
+            let exponents = |base| [0.35, 0.42, 0.58].map(|exponent| Candidate { exponent, ..base }).to_vec();
+            self.improve(&moments, &mut best, exponents)?;
         }
-        self.try_variants(&moments, &mut best, variants)?;
-        let base = best.candidate;
-        let contexts = [ContextRule::Neighbours, ContextRule::Runs].map(|context| Candidate { context, ..base });
-        self.try_variants(&moments, &mut best, vec![contexts.into_iter().filter(|c| *c != base).collect()])?;
-        let base = best.candidate;
-        let lambdas = [60, 120, 240].map(|lambda| Candidate { lambda, ..base }).to_vec();
-        let roundings = [112, 96].map(|rounding| Candidate { rounding, ..base }).to_vec();
-        self.try_variants(&moments, &mut best, vec![lambdas, roundings])?;
-        let base = best.candidate;
-        self.try_variants(&moments, &mut best, vec![vec![Candidate { centroids: true, ..base }]])?;
+        self.improve(&moments, &mut best, |base| {
+            [ContextRule::Neighbours, ContextRule::Runs].map(|context| Candidate { context, ..base }).to_vec()
+        })?;
+        self.improve(&moments, &mut best, |base| {
+            let lambdas = [60, 120, 240].map(|lambda| Candidate { lambda, ..base });
+            let roundings = [112, 96].map(|rounding| Candidate { rounding, ..base });
+            [&lambdas[..], &roundings[..]].concat()
+        })?;
+        self.improve(&moments, &mut best, |base| vec![Candidate { centroids: true, ..base }])?;
 
         self.reporter.note(&format!("chosen: {}; {:.0} bytes at the target", best.candidate, best.bytes));
         self.finish(&best)
     }
 
-    fn try_variants(&mut self, moments: &Moments, best: &mut Scored, variants: Vec<Vec<Candidate>>) -> Result<()> {
-        for candidate in variants.into_iter().flatten() {
-            let allowed = candidate.context != ContextRule::Neighbours
-                || moments.bands() * self.grid.channels <= MOST_CONTEXT_CHANNELS;
-            if allowed {
-                let scored = self.score(moments, candidate, Some(best))?;
-                if scored.bytes < best.bytes * WORTH_IT {
-                    *best = scored;
-                }
+    /// Takes the best of some variants of the best candidate so far, if one is better.
+    fn improve(
+        &mut self,
+        moments: &Moments,
+        best: &mut Scored,
+        vary: impl Fn(Candidate) -> Vec<Candidate>,
+    ) -> Result<()> {
+        let base = best.candidate;
+        for candidate in vary(base).into_iter().filter(|candidate| *candidate != base) {
+            let too_many = moments.bands() * self.grid.channels > MOST_CONTEXT_CHANNELS;
+            if candidate.context == ContextRule::Neighbours && too_many {
+                continue;
+            }
+            let scored = self.score(moments, candidate, Some(best))?;
+            if scored.bytes < best.bytes * WORTH_IT {
+                *best = scored;
             }
         }
         Ok(())
@@ -508,7 +516,7 @@ fn shift_steps(profile: &mut Profile, index: i32) {
 
 /// True if two candidates' drafts have their operating points at about the same quality index.
 fn similar(a: &Candidate, b: &Candidate) -> bool {
-    a.block == b.block && a.channels == b.channels && a.exponent == b.exponent
+    a.block == b.block && a.channels == b.channels && a.exponent == b.exponent && a.floor == b.floor
 }
 
 fn better(best: Option<Scored>, scored: Scored) -> Option<Scored> {
