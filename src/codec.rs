@@ -480,22 +480,10 @@ fn search_budget(
 ) -> Result<()> {
     at(COARSEST as i16, scratch, out)?;
     within_budget(Quality::Bytes(budget), out.len())?;
-    let mut best = std::mem::take(&mut scratch.best);
-    best.clone_from(out);
-    let (mut fits, mut exceeds) = (COARSEST, FINEST - 1);
-    while fits - exceeds > 1 {
-        let middle = (fits + exceeds).div_euclid(2);
-        at(middle as i16, scratch, out)?;
-        if out.len() <= budget {
-            fits = middle;
-            best.clone_from(out);
-        } else {
-            exceeds = middle;
-        }
-    }
-    out.clone_from(&best);
-    scratch.best = best;
-    Ok(())
+    bisect(COARSEST, FINEST - 1, scratch, out, |index, scratch, out| {
+        at(index, scratch, out)?;
+        Ok(out.len() <= budget)
+    })
 }
 
 /// The coarsest quality index that reaches the target SQNR, by bisection; the finest if none does.
@@ -515,16 +503,27 @@ fn search_sqnr(
              use the lossless mode"
         )));
     }
+    bisect(FINEST, COARSEST + 1, scratch, out, |index, scratch, out| Ok(sqnr_at(index, scratch, out)? >= target))
+}
+
+/// The last acceptable quality index between one that is acceptable, of which `out` holds the stream,
+/// and one that counts as not; `out` is left with the stream of the one that was found.
+fn bisect(
+    mut accepted: i32,
+    mut refused: i32,
+    scratch: &mut Scratch,
+    out: &mut Vec<u8>,
+    mut accepts: impl FnMut(i16, &mut Scratch, &mut Vec<u8>) -> Result<bool>,
+) -> Result<()> {
     let mut best = std::mem::take(&mut scratch.best);
     best.clone_from(out);
-    let (mut reaches, mut misses) = (FINEST, COARSEST + 1);
-    while misses - reaches > 1 {
-        let middle = (reaches + misses).div_euclid(2);
-        if sqnr_at(middle as i16, scratch, out)? >= target {
-            reaches = middle;
+    while (accepted - refused).abs() > 1 {
+        let middle = (accepted + refused).div_euclid(2);
+        if accepts(middle as i16, scratch, out)? {
+            accepted = middle;
             best.clone_from(out);
         } else {
-            misses = middle;
+            refused = middle;
         }
     }
     out.clone_from(&best);

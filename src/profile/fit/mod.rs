@@ -12,6 +12,7 @@ mod metric;
 mod moments;
 mod search;
 mod tables;
+mod target;
 
 use ndarray::ArrayD;
 
