@@ -203,3 +203,46 @@ fn run(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tensor::{Axes, Dtype};
+
+    #[test]
+    fn probing_finds_what_a_tail_looks_at() {
+        // The answer hangs on the means of channel 0 and, a tenth as much, of channel 1.
+        let layout = Layout::new(Dtype::F32, Axes::default_for(3), &[3, 4, 4]).unwrap();
+        let mut tail = |features: &[ArrayD<f32>]| -> Result<Vec<Vec<f32>>> {
+            let mean = |f: &ArrayD<f32>, c: usize| f.iter().skip(16 * c).take(16).sum::<f32>() / 16.0;
+            Ok(features.iter().map(|f| vec![mean(f, 0) + 0.1 * mean(f, 1), 0.0]).collect())
+        };
+        let mut random = Random(7);
+        let mut noise = move || (random.next() >> 40) as f32 / 16_777_216.0 - 0.5;
+        let features: Vec<Vec<f32>> = (0..24).map(|_| (0..48).map(|_| noise()).collect()).collect();
+        let mut events = |_: super::super::FitEvent<'_>| {};
+        let mut reporter = Reporter { events: &mut events, notes: String::new() };
+        let groups = [0, 1, 1, 1];
+        let dct = FloatDct::new((2, 2));
+        let metric = probe(&mut tail, &features, &layout, &dct, &groups, &mut reporter).unwrap();
+        let dc = &metric[0];
+        assert!(dc[0] > 0.0);
+        assert!((dc[1] / dc[0] - 0.1).abs() < 0.01 && (dc[4] / dc[0] - 0.01).abs() < 0.002, "{dc:?}");
+        assert!(dc[8].abs() < 1e-9 * dc[0] && dc[2].abs() < 1e-6 * dc[0]);
+        for band in &metric[1..] {
+            assert!(band.iter().all(|entry| entry.abs() < 1e-3 * dc[0]), "{band:?}");
+        }
+    }
+
+    #[test]
+    fn divergence_is_zero_for_equal_answers_only() {
+        let logits = [1.0, 2.0, -3.0];
+        assert_eq!(divergence(&softmax(&logits), &logits), 0.0);
+        assert!(divergence(&softmax(&logits), &[2.0, 1.0, -3.0]) > 0.1);
+        // Half the squared response is the divergence of a small move.
+        let after = [1.01, 1.98, -3.0];
+        let p = softmax(&logits);
+        let energy: f64 = response(&p, &logits, &after, 1.0).iter().map(|r| r * r).sum();
+        assert!((energy / 2.0 / divergence(&p, &after) - 1.0).abs() < 0.05);
+    }
+}
