@@ -16,7 +16,7 @@ use crate::limits::{Limits, checked_product};
 use crate::lossless::Lossless;
 use crate::packed::{self, Packed};
 use crate::plain;
-use crate::plan::Plan;
+use crate::plan::{self, Plan};
 use crate::profile::Profile;
 use crate::quality::{self, COARSEST, FINEST, Quality};
 use crate::tensor::{Element, Feature, FeatureView, ViewData, with_array};
@@ -233,7 +233,7 @@ impl Encoder {
             scratch.plan.set(profile, index);
             out.clear();
             let Scratch { coefficients, symbols, chunk: buffers, plan, .. } = scratch;
-            let lambda = if rdo { lambda_at(profile.lambda, index) } else { 0 };
+            let lambda = if rdo { plan::lambda_at(profile.lambda, index) } else { 0 };
             chunk::quantize(&Coding { lambda, ..coding }, plan, coefficients, symbols);
             let header = Header { profile: Some((profile.hash, index)), ..header };
             chunk::encode(&coding, header, &[], plan, symbols, buffers, out)
@@ -446,13 +446,6 @@ fn scatter_int(layout: &Layout, grid: &Grid, values: &[i16], exponent: i32) -> F
         }
     });
     feature
-}
-
-/// The Lagrangian at a quality: the fitted one up to quality 0; at coarser steps, where zeroing costs
-/// the task more than it saves, it falls by half every 3/4 octave.
-pub(crate) fn lambda_at(lambda: u16, index: i16) -> u16 {
-    let halvings = f32::from(index.max(0)) / 24.0;
-    libm::rintf(f32::from(lambda) * libm::exp2f(-halvings)) as u16
 }
 
 fn scale_index(scale: f32) -> Result<i16> {

@@ -36,6 +36,7 @@ impl Plan {
         let anchor = nearest(&profile.anchors, quality);
         let shift = shift_between(profile.anchors[anchor], quality);
         let coder_channels = profile.coder_channels();
+        let rounding = rounding_at(profile.rounding, quality);
         self.clear(coder_channels);
         let levels = &profile.levels[anchor * coder_channels..][..coder_channels];
         let contexts = profile.map_contexts();
@@ -61,7 +62,7 @@ impl Plan {
             self.push(
                 channel,
                 tables,
-                Quantizer::new(profile.means[channel], step, profile.rounding),
+                Quantizer::new(profile.means[channel], step, rounding),
                 Dequantizer::new(profile.means[channel], step, profile.offsets[usize::from(level)]),
             );
         }
@@ -88,6 +89,25 @@ impl Plan {
     }
 }
 
+/// Quality index at and above which values are rounded to nearest and no rate decisions are made.
+const PLAIN_FROM: i32 = 36;
+
+/// What is left, in 1/36, of the fitted dead zone and Lagrangian at a quality: all of it up to quality 0,
+/// nothing from [`PLAIN_FROM`] on. At coarse steps zeroing costs the task more than it saves.
+fn thrift(quality: i16) -> i32 {
+    PLAIN_FROM - i32::from(quality).clamp(0, PLAIN_FROM)
+}
+
+/// The rounding offset at a quality, from that at quality 0, in 1/256 step.
+pub(crate) fn rounding_at(rounding: u8, quality: i16) -> u8 {
+    (128 - (128 - i32::from(rounding)) * thrift(quality) / PLAIN_FROM) as u8
+}
+
+/// The Lagrangian at a quality, from that at quality 0.
+pub(crate) fn lambda_at(lambda: u16, quality: i16) -> u16 {
+    (i32::from(lambda) * thrift(quality) / PLAIN_FROM) as u16
+}
+
 /// How many tables a quality lies above an anchor, rounded down.
 pub(crate) fn shift_between(anchor: i16, quality: i16) -> i32 {
     (i32::from(quality) - i32::from(anchor) + INDICES_PER_TABLE / 2).div_euclid(INDICES_PER_TABLE)
@@ -102,6 +122,13 @@ pub(crate) fn nearest(anchors: &[i16], quality: i16) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn dead_zone_and_lagrangian_fade_out() {
+        assert_eq!([-200, 0, 18, 36, 200].map(|q| rounding_at(96, q)), [96, 96, 112, 128, 128]);
+        assert_eq!([-200, 0, 18, 36, 200].map(|q| lambda_at(120, q)), [120, 120, 60, 0, 0]);
+        assert_eq!(rounding_at(128, 7), 128);
+    }
 
     #[test]
     fn anchors_are_found_and_shifts_are_rounded() {

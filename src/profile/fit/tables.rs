@@ -2,13 +2,12 @@
 
 use super::Reporter;
 use crate::chunk::{self, Coding};
-use crate::codec::lambda_at;
 use crate::entropy::bank::{Bank, TABLES, UNIT_SCALE, normalise};
 use crate::entropy::token::{ESCAPE, TOKENS, token_of};
 use crate::error::Result;
 use crate::geometry::Grid;
 use crate::kernels::portable::{CONTEXTS, ContextRule, MAX_LANES, RunSums, in_steps};
-use crate::plan::Plan;
+use crate::plan::{Plan, lambda_at};
 use crate::profile::Profile;
 use crate::transform::Blocks;
 
