@@ -18,7 +18,8 @@ use crate::packed::{self, Packed};
 use crate::plain;
 use crate::plan::{self, Plan};
 use crate::profile::Profile;
-use crate::quality::{self, COARSEST, FINEST, Quality};
+use crate::quality::{self, Quality};
+use crate::rate;
 use crate::tensor::{Element, Feature, FeatureView, ViewData, with_array};
 use crate::transform::{self, Blocks, TransformScratch};
 
@@ -73,6 +74,7 @@ pub struct Encoder {
     lanes: Option<usize>,
     rdo: bool,
     scratch: Scratch,
+    best: Vec<u8>,
 }
 
 #[derive(Debug, Default, Clone)]
@@ -87,12 +89,11 @@ struct Scratch {
     chunk: ChunkScratch,
     plan: Plan,
     params: Vec<u8>,
-    best: Vec<u8>,
 }
 
 impl Encoder {
     fn new(method: Method) -> Self {
-        Encoder { method, chunks: None, lanes: None, rdo: true, scratch: Scratch::default() }
+        Encoder { method, chunks: None, lanes: None, rdo: true, scratch: Scratch::default(), best: Vec::new() }
     }
 
     /// Encodes with a profile: fewest bytes for the task that it was fitted to.
@@ -179,11 +180,11 @@ impl Encoder {
             Method::Plain => self.encode_plain(view, layout, quality, out),
             Method::Packed(packed) => {
                 packed::encode(packed, view, layout, (&mut self.scratch.source, &mut self.scratch.params), out)?;
-                within_budget(quality, out.len())
+                rate::within(quality, out.len())
             }
             Method::Lossless(lossless) => {
                 lossless.encode(view, layout, out)?;
-                within_budget(quality, out.len())
+                rate::within(quality, out.len())
             }
         }
     }
@@ -240,13 +241,15 @@ impl Encoder {
         };
         match quality {
             Quality::Scale(scale) => at(scale_index(scale)?, scratch, out),
-            Quality::Bytes(budget) => search_budget(budget, scratch, out, at),
+            Quality::Bytes(budget) => {
+                rate::to_budget(budget, &mut self.best, out, |index, out| at(index, scratch, out))
+            }
             Quality::Sqnr(target) => {
                 gather_f32(view, &grid, &mut scratch.source);
-                search_sqnr(target, scratch, out, |index, scratch, out| {
+                rate::to_sqnr(target, &mut self.best, out, |index, out| {
                     at(index, scratch, out)?;
                     inverse_symbols(profile, &grid, scratch);
-                    Ok(sqnr(&scratch.source, &scratch.decoded, profile.exponent))
+                    Ok(rate::sqnr(&scratch.source, &scratch.decoded, profile.exponent))
                 })
             }
         }
@@ -291,11 +294,13 @@ impl Encoder {
         };
         match quality {
             Quality::Scale(scale) => at(scale_index(scale)?, scratch, out),
-            Quality::Bytes(budget) => search_budget(budget, scratch, out, at),
-            Quality::Sqnr(target) => search_sqnr(target, scratch, out, |index, scratch, out| {
+            Quality::Bytes(budget) => {
+                rate::to_budget(budget, &mut self.best, out, |index, out| at(index, scratch, out))
+            }
+            Quality::Sqnr(target) => rate::to_sqnr(target, &mut self.best, out, |index, out| {
                 at(index, scratch, out)?;
                 plain::reconstruct(&scratch.plan, &scratch.symbols, &grid, &mut scratch.decoded);
-                Ok(sqnr(&scratch.source, &scratch.decoded, exponent))
+                Ok(rate::sqnr(&scratch.source, &scratch.decoded, exponent))
             }),
         }
     }
@@ -452,91 +457,4 @@ fn scale_index(scale: f32) -> Result<i16> {
     let index = quality::index_of_scale(scale)
         .ok_or_else(|| Error::invalid(format!("a quality scale must be a positive number, not {scale}")))?;
     Ok(index as i16)
-}
-
-fn within_budget(quality: Quality, length: usize) -> Result<()> {
-    match quality {
-        Quality::Bytes(budget) if length > budget => {
-            Err(Error::LimitExceeded { what: "byte budget", needed: length as u64, limit: budget as u64 })
-        }
-        _ => Ok(()),
-    }
-}
-
-/// The finest quality index whose stream fits the budget, found by bisection; streams grow as the
-/// index falls, but not strictly, so what is kept is the largest stream seen that fits.
-fn search_budget(
-    budget: usize,
-    scratch: &mut Scratch,
-    out: &mut Vec<u8>,
-    mut at: impl FnMut(i16, &mut Scratch, &mut Vec<u8>) -> Result<()>,
-) -> Result<()> {
-    at(COARSEST as i16, scratch, out)?;
-    within_budget(Quality::Bytes(budget), out.len())?;
-    bisect(COARSEST, FINEST - 1, scratch, out, |index, scratch, out| {
-        at(index, scratch, out)?;
-        Ok(out.len() <= budget)
-    })
-}
-
-/// The coarsest quality index that reaches the target SQNR, by bisection; the finest if none does.
-fn search_sqnr(
-    target: f32,
-    scratch: &mut Scratch,
-    out: &mut Vec<u8>,
-    mut sqnr_at: impl FnMut(i16, &mut Scratch, &mut Vec<u8>) -> Result<f32>,
-) -> Result<()> {
-    if target.is_nan() {
-        return Err(Error::invalid("the target SQNR is not a number"));
-    }
-    let reached = sqnr_at(FINEST as i16, scratch, out)?;
-    if reached < target {
-        return Err(Error::invalid(format!(
-            "an SQNR of {target} dB is out of reach for this feature: the finest steps give {reached:.1} dB; \
-             use the lossless mode"
-        )));
-    }
-    bisect(FINEST, COARSEST + 1, scratch, out, |index, scratch, out| Ok(sqnr_at(index, scratch, out)? >= target))
-}
-
-/// The last acceptable quality index between one that is acceptable, of which `out` holds the stream,
-/// and one that counts as not; `out` is left with the stream of the one that was found.
-fn bisect(
-    mut accepted: i32,
-    mut refused: i32,
-    scratch: &mut Scratch,
-    out: &mut Vec<u8>,
-    mut accepts: impl FnMut(i16, &mut Scratch, &mut Vec<u8>) -> Result<bool>,
-) -> Result<()> {
-    let mut best = std::mem::take(&mut scratch.best);
-    best.clone_from(out);
-    while (accepted - refused).abs() > 1 {
-        let middle = (accepted + refused).div_euclid(2);
-        if accepts(middle as i16, scratch, out)? {
-            accepted = middle;
-            best.clone_from(out);
-        } else {
-            refused = middle;
-        }
-    }
-    out.clone_from(&best);
-    scratch.best = best;
-    Ok(())
-}
-
-/// Signal-to-noise ratio in dB over the finite elements.
-fn sqnr(source: &[f32], decoded: &[i16], exponent: i32) -> f32 {
-    let scale = f64::from(power_of_two(-exponent));
-    let (mut signal, mut noise) = (0.0f64, 0.0f64);
-    for (&x, &value) in source.iter().zip(decoded) {
-        if x.is_finite() {
-            let error = f64::from(x) - f64::from(value) * scale;
-            signal += f64::from(x) * f64::from(x);
-            noise += error * error;
-        }
-    }
-    if noise <= 0.0 {
-        return f32::INFINITY;
-    }
-    (10.0 * libm::log10(signal / noise)) as f32
 }

@@ -31,6 +31,7 @@ mod plain;
 mod plan;
 mod profile;
 mod quality;
+mod rate;
 mod tensor;
 mod transform;
 
