@@ -4,9 +4,11 @@ use crate::container::{Header, Reader, chunk_ranges, put_varint};
 use crate::entropy::bank::{Bank, COST_ONE_BIT};
 use crate::error::{Error, Result};
 use crate::kernels::portable::{
-    ContextRule, MAX_LANES, Neighbours, Quantizer, RansScratch, RunSums, context, in_steps, quantize as quantize_one,
-    rans_decode, rans_encode, run_context,
+    ContextModel, ContextRule, MAX_LANES, Quantizer, RansScratch, RunSums, in_steps, quantize_one, rans_decode,
+    rans_encode, tables_of,
 };
+use crate::kernels::simd::{self, Coded, Job, Neighbourhood, Source, dispatch};
+use crate::kernels::{BlockKernels, Kernels, with_blocks};
 use crate::limits::Limits;
 use crate::plan::Plan;
 
@@ -29,13 +31,16 @@ pub(crate) struct Coding<'a> {
     pub lanes: Option<usize>,
     /// 1/4096 squared step per bit; 0: no rate-distortion optimised quantisation.
     pub lambda: u16,
+    pub kernels: Kernels,
 }
 
-/// Buffers of [`encode`].
+/// Buffers of coding.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct ChunkScratch {
     tables: Vec<u8>,
     rans: RansScratch,
+    coded: Coded,
+    near: Neighbourhood,
     payload: Vec<u8>,
     lengths: Vec<usize>,
 }
@@ -46,63 +51,46 @@ pub(crate) fn count(asked: Option<usize>, items: usize, rows: usize) -> usize {
 }
 
 impl Coding<'_> {
-    /// Fills in the context of each channel of the run that begins at `before.len()` symbols of the
-    /// chunk whose first row is `first_row`. Runs are visited in order; `sums` is kept between them.
-    #[inline]
-    pub fn contexts_of(&self, first_row: usize, plan: &Plan, before: &[i32], sums: &mut RunSums, out: &mut [u8]) {
-        if self.context == ContextRule::None {
-            out.fill(0);
-            return;
+    /// What the contexts of the chunk whose first row this is are made from.
+    pub fn model<'a>(&self, plan: &'a Plan, first_row: usize) -> ContextModel<'a> {
+        ContextModel {
+            rule: self.context,
+            columns: self.columns,
+            plane_rows: self.plane_rows,
+            first_row,
+            channels: plan.active.len(),
+            runs: &plan.runs,
         }
-        let channels = plan.active.len();
-        let (position, first) = (before.len() / channels, before.len() % channels);
-        let row = position / self.columns;
-        let has_up = row > 0 && !(first_row + row).is_multiple_of(self.plane_rows);
-        let neighbours = Neighbours::at(position, self.columns, channels, has_up);
-        if self.context == ContextRule::Neighbours {
-            context(before, &neighbours, first, out);
-            return;
-        }
-        let run = first / MAX_LANES;
-        if run == 0 {
-            *sums = RunSums::default();
-        } else {
-            sums.add(&before[before.len() - MAX_LANES..], plan.expected[run - 1]);
-        }
-        out.fill(run_context(before, &neighbours, (first, out.len()), sums, plan.expected[run]));
     }
 
-    /// As [`Coding::contexts_of`], but fills in the tables.
-    #[inline]
-    fn tables_of(&self, first_row: usize, plan: &Plan, before: &[i32], sums: &mut RunSums, out: &mut [u8]) {
-        self.contexts_of(first_row, plan, before, sums, out);
-        let first = before.len() % plan.active.len();
-        for (table, tables) in out.iter_mut().zip(&plan.tables[first..]) {
-            *table = tables[usize::from(*table)];
-        }
+    /// First row of each chunk, and where its symbols lie.
+    fn chunks_of(&self, channels: usize) -> impl Iterator<Item = (usize, std::ops::Range<usize>)> {
+        let width = self.columns * channels;
+        chunk_ranges(self.rows, self.chunks).map(move |(first, end)| (first, first * width..end * width))
     }
 }
 
 /// Coefficients (all coder channels of each block) to symbols (active channels of each block).
 pub(crate) fn quantize(coding: &Coding<'_>, plan: &Plan, coefficients: &[i32], symbols: &mut Vec<i32>) {
     let channels = plan.active.len();
-    let width = plan.mask.len().max(1);
+    let width = plan.channels.max(1);
     symbols.clear();
     symbols.resize(coefficients.len() / width * channels, 0);
     if channels == 0 {
         return;
     }
     if coding.lambda == 0 {
-        for (row, out) in coefficients.chunks_exact(width).zip(symbols.chunks_exact_mut(channels)) {
-            for ((symbol, &channel), quantizer) in out.iter_mut().zip(&plan.active).zip(&plan.quantizers) {
-                *symbol = quantize_one(row[channel as usize], quantizer);
+        with_blocks!(coding.kernels, blocks => {
+            for (row, out) in coefficients.chunks_exact(width).zip(symbols.chunks_exact_mut(channels)) {
+                blocks.quantize(row, &plan.active, &plan.quantizers, out);
             }
-        }
+        });
         return;
     }
     let mut tables = [0; MAX_LANES];
     let mut sums = RunSums::default();
     for (first_row, end_row) in chunk_ranges(coding.rows, coding.chunks) {
+        let model = coding.model(plan, first_row);
         let positions = first_row * coding.columns..end_row * coding.columns;
         let rows = &coefficients[positions.start * width..positions.end * width];
         let chunk = &mut symbols[positions.start * channels..positions.end * channels];
@@ -110,11 +98,11 @@ pub(crate) fn quantize(coding: &Coding<'_>, plan: &Plan, coefficients: &[i32], s
             for first in (0..channels).step_by(MAX_LANES) {
                 let (before, rest) = chunk.split_at_mut(position * channels + first);
                 let run = MAX_LANES.min(channels - first);
-                coding.tables_of(first_row, plan, before, &mut sums, &mut tables[..run]);
+                tables_of(&model, before, &mut sums, &mut tables[..run]);
                 for i in 0..run {
                     let channel = plan.active[first + i] as usize;
-                    let quantizer = &plan.quantizers[first + i];
-                    rest[i] = decide(row[channel], quantizer, coding.bank, tables[i], coding.lambda);
+                    let quantizer = plan.quantizers.get(first + i);
+                    rest[i] = decide(row[channel], &quantizer, coding.bank, tables[i], coding.lambda);
                 }
             }
         }
@@ -150,33 +138,44 @@ pub(crate) fn encode(
     out: &mut Vec<u8>,
 ) -> Result<()> {
     let channels = plan.active.len();
-    let mut sums = RunSums::default();
-    scratch.tables.clear();
-    scratch.tables.resize(symbols.len(), 0);
-    scratch.payload.clear();
-    scratch.lengths.clear();
-    let ranges = || {
-        chunk_ranges(coding.rows, coding.chunks)
-            .map(|(first, end)| (first, first * coding.columns * channels..end * coding.columns * channels))
+    let ChunkScratch { tables, rans, coded, payload, lengths, .. } = scratch;
+    payload.clear();
+    lengths.clear();
+    let chunks = || coding.chunks_of(channels).filter(|(_, range)| !range.is_empty());
+    let lanes = match coding.kernels {
+        Kernels::Portable => {
+            tables.clear();
+            tables.resize(symbols.len(), 0);
+            for (first_row, range) in chunks() {
+                let model = coding.model(plan, first_row);
+                fill_tables(&model, &symbols[range.clone()], &mut tables[range]);
+            }
+            let cost = |(&symbol, &table): (&i32, &u8)| u64::from(coding.bank.cost(table, symbol));
+            coding.lanes.unwrap_or_else(|| lanes_for(coding, channels, symbols.iter().zip(&*tables).map(cost).sum()))
+        }
+        Kernels::Simd { level, .. } => {
+            coded.resize(symbols.len());
+            for (first_row, range) in chunks() {
+                let (model, at) = (coding.model(plan, first_row), range.start);
+                dispatch!(level, _simd => simd::rans_index(&model, &symbols[range], coded, at));
+            }
+            let enough = (coding.chunks * MAX_LANES * BYTES_PER_LANE * 8) as u64 * u64::from(COST_ONE_BIT);
+            coding.lanes.unwrap_or_else(|| lanes_for(coding, channels, coded.cost(symbols, coding.bank, enough)))
+        }
     };
-    for (first_row, range) in ranges() {
-        let (chunk, chunk_tables) = (&symbols[range.clone()], &mut scratch.tables[range]);
-        for at in (0..chunk.len()).step_by(channels.max(1)) {
-            for first in (0..channels).step_by(MAX_LANES) {
-                let start = at + first;
-                let end = start + MAX_LANES.min(channels - first);
-                coding.tables_of(first_row, plan, &chunk[..start], &mut sums, &mut chunk_tables[start..end]);
+    for (_, range) in coding.chunks_of(channels) {
+        let start = payload.len();
+        if !range.is_empty() {
+            let chunk = &symbols[range.clone()];
+            match coding.kernels {
+                Kernels::Portable => rans_encode(chunk, &tables[range], channels, lanes, coding.bank, rans, payload),
+                Kernels::Simd { level, gather } => {
+                    let job = Job { symbols: chunk, at: range.start, channels, lanes, bank: coding.bank };
+                    dispatch!(level, simd => simd::rans_encode(simd, gather, &job, coded, payload));
+                }
             }
         }
-    }
-    let lanes = coding.lanes.unwrap_or_else(|| lanes_for(coding, channels, symbols, &scratch.tables));
-    for (_, range) in ranges() {
-        let start = scratch.payload.len();
-        if !range.is_empty() {
-            let (chunk, chunk_tables) = (&symbols[range.clone()], &scratch.tables[range]);
-            rans_encode(chunk, chunk_tables, channels, lanes, coding.bank, &mut scratch.rans, &mut scratch.payload);
-        }
-        scratch.lengths.push(scratch.payload.len() - start);
+        lengths.push(payload.len() - start);
     }
     Header { lanes, ..header }.write(out);
     for &length in &scratch.lengths[..scratch.lengths.len() - 1] {
@@ -187,10 +186,20 @@ pub(crate) fn encode(
     Ok(())
 }
 
-/// As many lanes as cost about 1 % of the ideal length of a chunk.
-fn lanes_for(coding: &Coding<'_>, channels: usize, symbols: &[i32], tables: &[u8]) -> usize {
-    let cost: u64 =
-        symbols.iter().zip(tables).map(|(&symbol, &table)| u64::from(coding.bank.cost(table, symbol))).sum();
+/// The table of each symbol of a chunk.
+fn fill_tables(model: &ContextModel<'_>, symbols: &[i32], tables: &mut [u8]) {
+    let mut sums = RunSums::default();
+    for at in (0..symbols.len()).step_by(model.channels) {
+        for first in (0..model.channels).step_by(MAX_LANES) {
+            let start = at + first;
+            let end = start + MAX_LANES.min(model.channels - first);
+            tables_of(model, &symbols[..start], &mut sums, &mut tables[start..end]);
+        }
+    }
+}
+
+/// As many lanes as cost about 1 % of the ideal length of a chunk, from the cost of all symbols.
+fn lanes_for(coding: &Coding<'_>, channels: usize, cost: u64) -> usize {
     let bytes = (cost / u64::from(COST_ONE_BIT * 8)) as usize / coding.chunks;
     let worth = (bytes / BYTES_PER_LANE).clamp(1, MAX_LANES).min(channels.next_power_of_two());
     1 << worth.ilog2()
@@ -213,9 +222,15 @@ pub(crate) fn read_lengths(chunks: usize, reader: &mut Reader<'_>) -> Result<Len
 }
 
 /// Reads chunk lengths and chunks.
-pub(crate) fn decode(coding: &Coding<'_>, mut reader: Reader<'_>, plan: &Plan, symbols: &mut Vec<i32>) -> Result<()> {
+pub(crate) fn decode(
+    coding: &Coding<'_>,
+    mut reader: Reader<'_>,
+    plan: &Plan,
+    symbols: &mut Vec<i32>,
+    scratch: &mut ChunkScratch,
+) -> Result<()> {
     let lengths = read_lengths(coding.chunks, &mut reader)?;
-    decode_chunks(coding, lengths, reader, plan, symbols)
+    decode_chunks(coding, lengths, reader, plan, symbols, scratch)
 }
 
 /// Reads chunks of known lengths, the last one taking the rest of the bytes.
@@ -225,6 +240,7 @@ pub(crate) fn decode_chunks(
     mut reader: Reader<'_>,
     plan: &Plan,
     symbols: &mut Vec<i32>,
+    scratch: &mut ChunkScratch,
 ) -> Result<()> {
     let channels = plan.active.len();
     if coding.chunks > coding.rows.max(1) {
@@ -233,21 +249,31 @@ pub(crate) fn decode_chunks(
     symbols.clear();
     symbols.resize(coding.rows * coding.columns * channels, 0);
     let lanes = coding.lanes.unwrap_or(1);
-    for (i, (first_row, end_row)) in chunk_ranges(coding.rows, coding.chunks).enumerate() {
+    for (i, (first_row, range)) in coding.chunks_of(channels).enumerate() {
         let offset = reader.offset();
         let length = lengths.known.get(i).map_or(reader.rest().len(), |&length| length as usize);
         let bytes = reader.take(length, "a chunk")?;
-        let chunk = &mut symbols[first_row * coding.columns * channels..end_row * coding.columns * channels];
+        let chunk = &mut symbols[range];
         if chunk.is_empty() {
             if !bytes.is_empty() {
                 return Err(Error::corrupt("bytes in a chunk without symbols", offset));
             }
             continue;
         }
-        let mut sums = RunSums::default();
-        rans_decode(bytes, offset, chunk, channels, lanes, coding.bank, |before, out| {
-            coding.tables_of(first_row, plan, before, &mut sums, out);
-        })?;
+        let model = coding.model(plan, first_row);
+        match coding.kernels {
+            Kernels::Portable => {
+                let mut sums = RunSums::default();
+                rans_decode(bytes, offset, chunk, channels, lanes, coding.bank, |before, out| {
+                    tables_of(&model, before, &mut sums, out);
+                })?;
+            }
+            Kernels::Simd { level, gather } => {
+                let source = Source { bytes, offset, lanes, bank: coding.bank, model };
+                let near = &mut scratch.near;
+                dispatch!(level, simd => simd::rans_decode(simd, gather, &source, chunk, near))?;
+            }
+        }
     }
     Ok(())
 }
@@ -301,6 +327,7 @@ mod tests {
                 chunks: 1,
                 lanes: None,
                 lambda: 0,
+                kernels: Kernels::Portable,
             };
             let layout = Layout::new(Dtype::F32, Axes::default_for(1), &[1]).unwrap();
             let header = Header { mode: Mode::Plain, lanes: 1, profile: None, layout: Some(layout), chunks: 1 };
@@ -311,7 +338,8 @@ mod tests {
             let payload = reader.rest().len() as f64;
             prop_assert!(payload <= ideal as f64 / 2048.0 * 1.01 + 16.0, "{payload} for {}", ideal as f64 / 2048.0);
             let mut back = Vec::new();
-            decode(&Coding { lanes: Some(read.lanes), ..coding }, reader, &plan, &mut back).unwrap();
+            let scratch = &mut ChunkScratch::default();
+            decode(&Coding { lanes: Some(read.lanes), ..coding }, reader, &plan, &mut back, scratch).unwrap();
             prop_assert_eq!(back, symbols);
         }
     }

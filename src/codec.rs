@@ -7,11 +7,13 @@
 
 use std::sync::Arc;
 
+use crate::backend::Backend;
 use crate::chunk::{self, ChunkScratch, Coding};
 use crate::container::{Header, Layout, Mode, Reader};
 use crate::error::{Error, Result};
 use crate::geometry::Grid;
-use crate::kernels::portable::{ContextRule, MAX_LANES, dequantize, feature_to_int};
+use crate::kernels::Kernels;
+use crate::kernels::portable::{ContextRule, MAX_LANES};
 use crate::limits::{Limits, checked_product};
 use crate::lossless::Lossless;
 use crate::packed::{self, Packed};
@@ -73,6 +75,7 @@ pub struct Encoder {
     chunks: Option<usize>,
     lanes: Option<usize>,
     rdo: bool,
+    backend: Backend,
     scratch: Scratch,
     best: Vec<u8>,
 }
@@ -83,7 +86,7 @@ struct Scratch {
     values: Vec<i16>,
     decoded: Vec<i16>,
     coefficients: Vec<i32>,
-    block: Vec<i32>,
+    tile: Vec<i16>,
     symbols: Vec<i32>,
     transform: TransformScratch,
     chunk: ChunkScratch,
@@ -93,7 +96,8 @@ struct Scratch {
 
 impl Encoder {
     fn new(method: Method) -> Self {
-        Encoder { method, chunks: None, lanes: None, rdo: true, scratch: Scratch::default(), best: Vec::new() }
+        let (scratch, best) = (Scratch::default(), Vec::new());
+        Encoder { method, chunks: None, lanes: None, rdo: true, backend: Backend::detect(), scratch, best }
     }
 
     /// Encodes with a profile: fewest bytes for the task that it was fitted to.
@@ -133,6 +137,12 @@ impl Encoder {
     /// Turns rate-distortion optimised quantisation on or off. Default: on, as the profile fitted it.
     pub fn rdo(mut self, rdo: bool) -> Self {
         self.rdo = rdo;
+        self
+    }
+
+    /// Chooses where the kernels run; the bytes are the same everywhere. Default: [`Backend::detect`].
+    pub fn backend(mut self, backend: Backend) -> Self {
+        self.backend = backend;
         self
     }
 
@@ -207,9 +217,11 @@ impl Encoder {
         }
         let grid = Grid::new(&layout);
         // feature -> integers -> transform
-        gather_int(view, &grid, profile.exponent, &mut self.scratch.values);
+        let kernels = Kernels::of(&self.backend)?;
         let scratch = &mut self.scratch;
-        transform::forward(profile, &grid, &scratch.values, &mut scratch.coefficients, &mut scratch.transform);
+        gather_int(view, &grid, profile.exponent, &mut scratch.values, &mut scratch.tile, kernels);
+        let Scratch { values, coefficients, transform, .. } = scratch;
+        transform::forward(profile, &grid, values, coefficients, transform, kernels);
         let blocks = Blocks::new(&grid, profile.block());
         let coding = Coding {
             bank: &profile.bank,
@@ -220,6 +232,7 @@ impl Encoder {
             chunks: chunk::count(self.chunks, grid.items, blocks.rows),
             lanes: self.lanes,
             lambda: 0,
+            kernels,
         };
         let header = Header {
             mode: Mode::Profile,
@@ -248,7 +261,7 @@ impl Encoder {
                 gather_f32(view, &grid, &mut scratch.source);
                 rate::to_sqnr(target, &mut self.best, out, |index, out| {
                     at(index, scratch, out)?;
-                    inverse_symbols(profile, &grid, scratch);
+                    inverse_symbols(profile, &grid, scratch, kernels);
                     Ok(rate::sqnr(&scratch.source, &scratch.decoded, profile.exponent))
                 })
             }
@@ -263,10 +276,11 @@ impl Encoder {
         out: &mut Vec<u8>,
     ) -> Result<()> {
         let grid = Grid::new(&layout);
+        let kernels = Kernels::of(&self.backend)?;
         let scratch = &mut self.scratch;
         gather_f32(view, &grid, &mut scratch.source);
         let exponent = plain::exponent(&scratch.source);
-        gather_int(view, &grid, exponent, &mut scratch.values);
+        gather_int(view, &grid, exponent, &mut scratch.values, &mut scratch.tile, kernels);
         scratch.coefficients.clear();
         scratch
             .coefficients
@@ -281,6 +295,7 @@ impl Encoder {
             chunks: chunk::count(self.chunks, grid.items, rows),
             lanes: self.lanes,
             lambda: if self.rdo { plain::LAMBDA } else { 0 },
+            kernels,
         };
         let header = Header { mode: Mode::Plain, lanes: 1, profile: None, layout: Some(layout), chunks: shape.chunks };
         let base = plain::base_step(&scratch.coefficients);
@@ -311,6 +326,7 @@ impl Encoder {
 pub struct Decoder {
     profiles: Vec<Arc<Profile>>,
     limits: Limits,
+    backend: Backend,
     plan: Option<(u64, i16)>,
     scratch: Scratch,
 }
@@ -330,6 +346,12 @@ impl Decoder {
     /// Sets the limits.
     pub fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
+        self
+    }
+
+    /// Chooses where the kernels run; the feature is the same everywhere. Default: [`Backend::detect`].
+    pub fn backend(mut self, backend: Backend) -> Self {
+        self.backend = backend;
         self
     }
 
@@ -362,6 +384,7 @@ impl Decoder {
         }
         let grid = Grid::new(&layout);
         Limits::check("decoded bytes", (grid.len() * layout.dtype.size()) as u64, self.limits.output_bytes)?;
+        let kernels = Kernels::of(&self.backend)?;
         let scratch = &mut self.scratch;
         if self.plan != Some((hash, index)) {
             scratch.plan.set(&profile, index);
@@ -380,16 +403,18 @@ impl Decoder {
             chunks: header.chunks,
             lanes: Some(header.lanes),
             lambda: 0,
+            kernels,
         };
-        chunk::decode(&coding, reader, &scratch.plan, &mut scratch.symbols)?;
-        inverse_symbols(&profile, &grid, scratch);
-        Ok(scatter_int(&layout, &grid, &scratch.decoded, profile.exponent))
+        chunk::decode(&coding, reader, &scratch.plan, &mut scratch.symbols, &mut scratch.chunk)?;
+        inverse_symbols(&profile, &grid, scratch, kernels);
+        Ok(scatter_int(&layout, &grid, &scratch.decoded, profile.exponent, &mut scratch.tile, kernels))
     }
 
     fn decode_plain(&mut self, header: &Header, mut reader: Reader<'_>) -> Result<Feature> {
         let layout = header.layout.ok_or(Error::corrupt("a stream without a profile has no shape", 1))?;
         let grid = Grid::new(&layout);
         self.plan = None;
+        let kernels = Kernels::of(&self.backend)?;
         let scratch = &mut self.scratch;
         let lengths = chunk::read_lengths(header.chunks, &mut reader)?;
         let (kind, exponent) = plain::read(&mut reader, &mut scratch.plan, grid.channels)?;
@@ -402,24 +427,18 @@ impl Decoder {
             chunks: header.chunks,
             lanes: Some(header.lanes),
             lambda: 0,
+            kernels,
         };
-        chunk::decode_chunks(&coding, lengths, reader, &scratch.plan, &mut scratch.symbols)?;
+        chunk::decode_chunks(&coding, lengths, reader, &scratch.plan, &mut scratch.symbols, &mut scratch.chunk)?;
         plain::reconstruct(&scratch.plan, &scratch.symbols, &grid, &mut scratch.decoded);
-        Ok(scatter_int(&layout, &grid, &scratch.decoded, exponent))
+        Ok(scatter_int(&layout, &grid, &scratch.decoded, exponent, &mut scratch.tile, kernels))
     }
 }
 
 /// Symbols -> dequantize -> inverse transform, into `scratch.decoded`.
-fn inverse_symbols(profile: &Profile, grid: &Grid, scratch: &mut Scratch) {
-    let Scratch { decoded, symbols, block, transform, plan, .. } = scratch;
-    let count = plan.active.len();
-    transform::inverse(profile, grid, decoded, transform, block, |index, coefficients| {
-        coefficients.copy_from_slice(&profile.means);
-        let row = &symbols[index * count..][..count];
-        for ((&symbol, &channel), dequantizer) in row.iter().zip(&plan.active).zip(&plan.dequantizers) {
-            coefficients[channel as usize] = dequantize(symbol, dequantizer);
-        }
-    });
+fn inverse_symbols(profile: &Profile, grid: &Grid, scratch: &mut Scratch, kernels: Kernels) {
+    let Scratch { decoded, symbols, transform, plan, .. } = scratch;
+    transform::inverse(profile, grid, plan, symbols, decoded, transform, kernels);
 }
 
 /// 2^exponent as f32; exponents beyond f32's normal range are clamped.
@@ -427,11 +446,18 @@ pub(crate) fn power_of_two(exponent: i32) -> f32 {
     f32::from_bits(((exponent.clamp(-126, 127) + 127) as u32) << 23)
 }
 
-fn gather_int(view: &FeatureView<'_>, grid: &Grid, exponent: i32, values: &mut Vec<i16>) {
-    values.clear();
+fn gather_int(
+    view: &FeatureView<'_>,
+    grid: &Grid,
+    exponent: i32,
+    values: &mut Vec<i16>,
+    tile: &mut Vec<i16>,
+    kernels: Kernels,
+) {
+    // Every value is written.
     values.resize(grid.len(), 0);
     let scale = power_of_two(exponent);
-    with_array!(ViewData, view.data(), array => grid.gather(array, values, |x| feature_to_int(x.to_f32(), scale)));
+    with_array!(ViewData, view.data(), array => grid.gather_int(array, values, scale, tile, kernels));
 }
 
 fn gather_f32(view: &FeatureView<'_>, grid: &Grid, values: &mut Vec<f32>) {
@@ -440,14 +466,21 @@ fn gather_f32(view: &FeatureView<'_>, grid: &Grid, values: &mut Vec<f32>) {
     with_array!(ViewData, view.data(), array => grid.gather(array, values, |x| x.to_f32()));
 }
 
-fn scatter_int(layout: &Layout, grid: &Grid, values: &[i16], exponent: i32) -> Feature {
+fn scatter_int(
+    layout: &Layout,
+    grid: &Grid,
+    values: &[i16],
+    exponent: i32,
+    tile: &mut Vec<i16>,
+    kernels: Kernels,
+) -> Feature {
     let shape = layout.padded_shape();
     let shape = &shape[..layout.dims().len()];
     let scale = power_of_two(-exponent);
     let mut feature = Feature::zeros(layout.dtype, shape);
     with_array!(Feature, &mut feature, array => {
         if let Some(out) = array.as_slice_mut() {
-            grid.scatter(values, shape, out, |value| Element::from_f32(f32::from(value) * scale));
+            grid.scatter_int(values, shape, out, scale, tile, kernels);
         }
     });
     feature

@@ -1,6 +1,9 @@
 //! How a feature's axes become planes of rows and columns with channels last.
 
 use crate::container::Layout;
+use crate::kernels::Kernels;
+use crate::kernels::portable::to_int;
+use crate::kernels::simd::{dispatch, feature_to_int, int_to_feature};
 use crate::tensor::{Element, MAX_RANK};
 use ndarray::ArrayViewD;
 
@@ -72,6 +75,7 @@ impl Grid {
 
     /// Calls `visit(offset of channel 0 in a row-major tensor, position)` for every position in
     /// raster order; returns the stride of the channels.
+    #[inline(always)]
     fn positions(&self, dims: &[usize], mut visit: impl FnMut(usize, usize)) -> usize {
         let (strides, rank) = self.strides(dims);
         let axes = rank - 1;
@@ -124,6 +128,98 @@ impl Grid {
         for (value, &x) in out.iter_mut().zip(permuted.iter()) {
             *value = convert(x);
         }
+    }
+
+    /// Length of the longest runs of positions that lie side by side, in positions, or 0.
+    fn run(&self, strides: &[usize], axes: usize) -> usize {
+        let mut run = 1;
+        for (axis, size) in [(axes.wrapping_sub(1), self.width), (axes.wrapping_sub(2), self.height)] {
+            // Axes that the grid does not have count as one position.
+            if axis < axes && size > 1 && strides[axis] != run {
+                break;
+            }
+            run *= size;
+        }
+        run
+    }
+
+    /// As [`gather`](Self::gather), to integers. `tile` is scratch.
+    pub fn gather_int<T: Element>(
+        &self,
+        view: &ArrayViewD<'_, T>,
+        out: &mut [i16],
+        scale: f32,
+        tile: &mut Vec<i16>,
+        kernels: Kernels,
+    ) {
+        let (Kernels::Simd { level, .. }, Some(slice)) = (kernels, view.as_slice()) else {
+            return self.gather(view, out, |x| to_int(x.to_f32(), scale));
+        };
+        if out.is_empty() {
+            return;
+        }
+        let (strides, rank) = self.strides(view.shape());
+        let (channels, stride) = (self.channels, strides[rank - 1]);
+        if stride == 1 && channels > 1 {
+            let row = |offset: usize, out: &mut [i16]| {
+                for (integer, &value) in out.iter_mut().zip(&slice[offset..]) {
+                    *integer = to_int(value.to_f32(), scale);
+                }
+            };
+            dispatch!(level, _simd => {
+                self.positions(view.shape(), #[inline(always)] |offset, position| {
+                    row(offset, &mut out[position * channels..][..channels]);
+                });
+            });
+            return;
+        }
+        let run = self.run(&strides, rank - 1).max(1);
+        self.positions(view.shape(), |offset, position| {
+            if position.is_multiple_of(run) {
+                let out = &mut out[position * channels..][..run * channels];
+                let values = &slice[offset..];
+                dispatch!(level, simd => feature_to_int(simd, values, stride, channels, scale, out, tile));
+            }
+        });
+    }
+
+    /// As [`scatter`](Self::scatter), from integers. `tile` is scratch.
+    pub fn scatter_int<T: Element>(
+        &self,
+        values: &[i16],
+        dims: &[usize],
+        out: &mut [T],
+        scale: f32,
+        tile: &mut Vec<i16>,
+        kernels: Kernels,
+    ) {
+        let Kernels::Simd { level, .. } = kernels else {
+            return self.scatter(values, dims, out, |value| T::from_f32(f32::from(value) * scale));
+        };
+        if out.is_empty() {
+            return;
+        }
+        let (strides, rank) = self.strides(dims);
+        let (channels, stride) = (self.channels, strides[rank - 1]);
+        if stride == 1 && channels > 1 {
+            dispatch!(level, _simd => {
+                self.positions(dims, #[inline(always)] |offset, position| {
+                    let from = &values[position * channels..][..channels];
+                    for (value, &integer) in out[offset..][..channels].iter_mut().zip(from) {
+                        *value = T::from_f32(f32::from(integer) * scale);
+                    }
+                });
+            });
+            return;
+        }
+        let run = self.run(&strides, rank - 1).max(1);
+        self.positions(dims, |offset, position| {
+            if position.is_multiple_of(run) {
+                let from = &values[position * channels..][..run * channels];
+                let out = &mut out[offset..];
+                dispatch!(level, simd => int_to_feature(simd, from, channels, scale, out, stride, tile));
+            }
+        });
     }
 
     /// Copies channels-last values into a row-major tensor of this shape, through `convert`.

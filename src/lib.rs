@@ -17,6 +17,7 @@
 //!
 //! With a [`Profile`] fitted to samples of the feature ([`fit`]) streams are many times smaller.
 
+mod backend;
 mod chunk;
 mod codec;
 mod container;
@@ -35,6 +36,7 @@ mod rate;
 mod tensor;
 mod transform;
 
+pub use backend::{Backend, Level};
 pub use codec::{Decoder, Encoder, decode, encode};
 pub use container::{Info, Layout, Mode};
 pub use error::{Error, Result};

@@ -3,7 +3,7 @@
 use crate::codec::power_of_two;
 use crate::container::{Header, Layout, Mode, Reader};
 use crate::error::{Error, Result};
-use crate::kernels::portable::{feature_to_int, pack, unpack};
+use crate::kernels::portable::{to_int, pack, unpack};
 use crate::plain;
 use crate::tensor::{Element, Feature, FeatureView, ViewData, with_array};
 
@@ -55,10 +55,10 @@ pub(crate) fn encode(
     };
     let exponent = plain::exponent(&[low, high]);
     let scale = power_of_two(exponent);
-    let (low, high) = (feature_to_int(low, scale), feature_to_int(high, scale));
+    let (low, high) = (to_int(low, scale), to_int(high, scale));
     let quantizer = Affine::new(low, high, packed.bits);
     fields.clear();
-    fields.extend(source.iter().map(|&x| quantizer.field(feature_to_int(x, scale))));
+    fields.extend(source.iter().map(|&x| quantizer.field(to_int(x, scale))));
     Header { mode: Mode::Packed, lanes: 1, profile: None, layout: Some(layout), chunks: 1 }.write(out);
     out.push(packed.bits);
     out.push(exponent as i8 as u8);

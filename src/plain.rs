@@ -9,8 +9,8 @@ use crate::entropy::token::{TOKENS, token_of};
 use crate::error::{Error, Result};
 use crate::geometry::Grid;
 use crate::kernels::portable::{
-    CONTEXTS, ContextRule, Dequantizer, MAX_LANES, Neighbours, Quantizer, STEP_MAX, context, dequantize, pack,
-    quantize, round_shift, unpack,
+    CONTEXTS, ContextRule, Dequantizer, MAX_LANES, Neighbours, Quantizer, STEP_MAX, context, dequantize_one, pack,
+    quantize_one, round_shift, unpack,
 };
 use crate::plan::Plan;
 use crate::transform::COEFFICIENT_BITS;
@@ -85,7 +85,7 @@ pub(crate) fn plan(
     let step = step.clamp(0, STEP_MAX) as u16;
     let quantizer = Quantizer::new(0, i32::from(step), ROUNDING);
     symbols.clear();
-    symbols.extend(coefficients.iter().map(|&coefficient| quantize(coefficient, &quantizer)));
+    symbols.extend(coefficients.iter().map(|&coefficient| quantize_one(coefficient, &quantizer)));
     let one_sided = coefficients.iter().all(|&coefficient| coefficient >= 0);
     let kind = Kind { one_sided, context: ContextRule::None };
     plan.levels.clear();
@@ -202,8 +202,8 @@ pub(crate) fn reconstruct(plan: &Plan, symbols: &[i32], grid: &Grid, values: &mu
         return;
     }
     for (row, out) in symbols.chunks_exact(active).zip(values.chunks_exact_mut(grid.channels)) {
-        for ((&symbol, &channel), dequantizer) in row.iter().zip(&plan.active).zip(&plan.dequantizers) {
-            let value = round_shift(dequantize(symbol, dequantizer), COEFFICIENT_BITS);
+        for (i, (&symbol, &channel)) in row.iter().zip(&plan.active).enumerate() {
+            let value = round_shift(dequantize_one(symbol, &plan.dequantizers.get(i)), COEFFICIENT_BITS);
             out[channel as usize] = value.clamp(-32_768, 32_767) as i16;
         }
     }

@@ -1,9 +1,9 @@
 //! What one quality makes of a profile: which channels are coded, with which steps and tables.
 
-use bitvec::vec::BitVec;
-
 use crate::entropy::bank::{TABLES, TABLES_PER_OCTAVE};
-use crate::kernels::portable::{CONTEXTS, Dequantizer, MAX_LANES, Quantizer};
+use crate::kernels::portable::{
+    CONTEXTS, Dequantizer, Dequantizers, MAX_LANES, Quantizer, Quantizers, RunTables,
+};
 use crate::profile::Profile;
 use crate::quality::STEPS_PER_OCTAVE;
 
@@ -16,16 +16,15 @@ pub(crate) type ChannelTables = [u8; CONTEXTS];
 /// Everything that coding the symbols of one feature needs, for one quality.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Plan {
-    /// One bit per coder channel: set if it is coded, clear if it is silent (all zero).
-    pub mask: BitVec,
+    /// Coder channels, silent (all zero) ones included.
+    pub channels: usize,
     /// The coder channels that are coded, ascending.
     pub active: Vec<u32>,
     /// Per active channel.
-    pub quantizers: Vec<Quantizer>,
-    pub dequantizers: Vec<Dequantizer>,
-    pub tables: Vec<ChannelTables>,
-    /// Sum of the magnitudes expected of each run of active channels, in 1/16 (context rule `Runs`).
-    pub expected: Vec<u32>,
+    pub quantizers: Quantizers,
+    pub dequantizers: Dequantizers,
+    /// Per run of active channels.
+    pub runs: Vec<RunTables>,
     /// Mode `Plain`: the scale index of every channel.
     pub levels: Vec<u8>,
 }
@@ -53,37 +52,39 @@ impl Plan {
                 *table = shifted(scale);
             }
             let step = i32::from(profile.steps[channel]) + i32::from(quality);
-            if self.active.len().is_multiple_of(MAX_LANES) {
-                self.expected.push(0);
-            }
-            if let Some(expected) = self.expected.last_mut() {
-                *expected += profile.bank.mean_magnitude(level);
-            }
             self.push(
                 channel,
                 tables,
                 Quantizer::new(profile.means[channel], step, rounding),
                 Dequantizer::new(profile.means[channel], step, profile.offsets[usize::from(level)]),
             );
+            if let Some(run) = self.runs.last_mut() {
+                run.expected += profile.bank.mean_magnitude(level);
+            }
         }
     }
 
     /// Empties the plan, for `channels` coder channels.
     pub fn clear(&mut self, channels: usize) {
-        self.mask.clear();
-        self.mask.resize(channels, false);
+        self.channels = channels;
         self.active.clear();
         self.quantizers.clear();
         self.dequantizers.clear();
-        self.tables.clear();
-        self.expected.clear();
+        self.runs.clear();
     }
 
     /// Adds an active channel; channels come in ascending order.
     pub fn push(&mut self, channel: usize, tables: ChannelTables, quantizer: Quantizer, dequantizer: Dequantizer) {
-        self.mask.set(channel, true);
+        let place = self.active.len() % MAX_LANES;
+        if place == 0 {
+            self.runs.push(RunTables::EMPTY);
+        }
+        if let Some(run) = self.runs.last_mut() {
+            for (row, &table) in run.tables.iter_mut().zip(&tables) {
+                row[place] = table;
+            }
+        }
         self.active.push(channel as u32);
-        self.tables.push(tables);
         self.quantizers.push(quantizer);
         self.dequantizers.push(dequantizer);
     }

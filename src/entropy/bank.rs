@@ -14,6 +14,10 @@ pub const TABLES: usize = 104;
 pub const TABLES_PER_OCTAVE: i32 = 8;
 /// Index of the table for a Laplacian of scale 1 (in steps), roughly: table k stands for 2^((k - 30) / 8).
 pub const UNIT_SCALE: i32 = 30;
+/// Bytes of the slots of 128 tables and three more, so that any index can be masked and read as a word.
+pub(crate) const SLOTS: usize = (128 << PROBABILITY_BITS) + 3;
+/// Tokens of 128 tables.
+pub(crate) const INTERVALS: usize = 128 * TOKENS;
 /// Unit of [`Bank::cost`]: 256 to the bit.
 pub const COST_ONE_BIT: u32 = 256;
 
@@ -21,9 +25,13 @@ pub const COST_ONE_BIT: u32 = 256;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Bank {
     frequencies: Vec<[u16; TOKENS]>,
-    starts: Vec<[u16; TOKENS]>,
-    /// Token of each of the 4,096 slots, per table.
+    /// Token of each of the 4,096 slots of each table, then zeros up to [`SLOTS`] bytes.
     slots: Vec<u8>,
+    /// Start (low half) and frequency (high half) of each token of each table, then zeros up to
+    /// [`INTERVALS`] entries.
+    intervals: Vec<u32>,
+    /// A little less than the reciprocal of each frequency, see [`reciprocal`].
+    reciprocals: Vec<u32>,
     /// Cost of each token, raw bits included (escape: the token alone), in 1/256 bit.
     costs: Vec<[u32; TOKENS]>,
 }
@@ -49,8 +57,8 @@ impl Bank {
         if frequencies.len() != TABLES {
             return Err(Error::corrupt("number of tables in the bank", 0));
         }
-        let mut starts = Vec::with_capacity(TABLES);
-        let mut slots = Vec::with_capacity(TABLES << PROBABILITY_BITS);
+        let mut slots = Vec::with_capacity(SLOTS);
+        let mut intervals = Vec::with_capacity(INTERVALS);
         let mut costs = Vec::with_capacity(TABLES);
         for table in &frequencies {
             let total: u32 = table.iter().map(|&frequency| u32::from(frequency)).sum();
@@ -69,10 +77,14 @@ impl Bank {
                 let raw = if token == usize::from(ESCAPE) { 0 } else { class_bits(class) * COST_ONE_BIT };
                 cost[token] = if frequency == 0 { u32::MAX } else { log2_cost(frequency) + raw };
             }
-            starts.push(start);
+            intervals.extend(start.iter().zip(table).map(|(&start, &f)| u32::from(start) | u32::from(f) << 16));
             costs.push(cost);
         }
-        Ok(Bank { frequencies, starts, slots, costs })
+        slots.resize(SLOTS, 0);
+        costs.resize(INTERVALS / TOKENS, [u32::MAX; TOKENS]);
+        intervals.resize(INTERVALS, 0);
+        let reciprocals = intervals.iter().map(|&interval| reciprocal(interval >> 16).to_bits()).collect();
+        Ok(Bank { frequencies, slots, intervals, reciprocals, costs })
     }
 
     /// Frequencies of each table's tokens.
@@ -83,8 +95,29 @@ impl Bank {
     /// Start and frequency of a token in a table.
     #[inline]
     pub fn interval(&self, table: u8, token: u8) -> (u32, u32) {
-        let (table, token) = (usize::from(table), usize::from(token));
-        (u32::from(self.starts[table][token]), u32::from(self.frequencies[table][token]))
+        let interval = self.intervals[usize::from(table) * TOKENS + usize::from(token)];
+        (interval & 0xffff, interval >> 16)
+    }
+
+    /// Token of each slot of each table, [`SLOTS`] bytes.
+    pub(crate) fn slots(&self) -> &[u8] {
+        &self.slots
+    }
+
+    /// Start and frequency of each token of each table, [`INTERVALS`] entries.
+    pub(crate) fn intervals(&self) -> &[u32] {
+        &self.intervals
+    }
+
+    /// A little less than the reciprocal of each frequency, as the bits of an f32, [`INTERVALS`] entries.
+    pub(crate) fn reciprocal_bits(&self) -> &[u32] {
+        &self.reciprocals
+    }
+
+    /// Cost of each token of each table as [`Bank::cost`] counts it, `u32::MAX` for a token without an
+    /// interval; [`INTERVALS`] entries.
+    pub(crate) fn costs(&self) -> &[u32] {
+        self.costs.as_flattened()
     }
 
     /// The mean magnitude of a table's symbols, those above 15 counting 15, in 1/16, rounded down.
@@ -125,6 +158,14 @@ impl Bank {
         }
         costs[usize::from(ESCAPE)] + (4 + 4 * nibbles(zigzag(symbol))) * COST_ONE_BIT
     }
+}
+
+/// A little less than 1 / frequency: for a state x < frequency * 2^20, the product with x rounded to
+/// f32, truncated, is floor(x / frequency) or one less. (The three roundings add at most 3 * 2^-24 of it,
+/// the reciprocal is short of 3 * 2^-23; together that is less than 1 for a quotient below 2^20.)
+pub(crate) fn reciprocal(frequency: u32) -> f32 {
+    let exact = 1.0 / f64::from(frequency.max(1));
+    (exact * (1.0 - 3.0 / f64::from(1 << 23))) as f32
 }
 
 /// Tokens in the order of their intervals: from the most negative class to the most positive one, the

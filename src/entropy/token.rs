@@ -18,7 +18,9 @@ pub const ESCAPE: u8 = 31;
 /// Classes of magnitude with a token of their own sign, class 0 being zero.
 pub const CLASSES: usize = 16;
 /// First class whose magnitudes need raw bits.
-const FIRST_BUCKET: usize = 9;
+pub const FIRST_BUCKET: usize = 9;
+/// The last token that no raw bits follow.
+pub const LAST_WITHOUT_BITS: u8 = 2 * FIRST_BUCKET as u8 - 2;
 /// Smallest magnitude of each class.
 pub const BUCKET_BASE: [u32; CLASSES] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 13, 21, 37, 69, 133, 261];
 /// First magnitude that has no class and always escapes.
@@ -53,7 +55,7 @@ pub fn token_of(symbol: i32) -> (u8, u32, u32) {
 /// The symbol of a token that is not the escape, given its raw bits.
 #[inline]
 pub fn symbol_of(token: u8, raw: u32) -> i32 {
-    let class = usize::from(token).div_ceil(2);
+    let class = usize::from(token).div_ceil(2) % CLASSES;
     let magnitude = (BUCKET_BASE[class] + raw) as i32;
     if token != 0 && token.is_multiple_of(2) { -magnitude } else { magnitude }
 }

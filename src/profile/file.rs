@@ -143,11 +143,9 @@ impl Profile {
         let matrices = shifts
             .chunks_exact(2)
             .enumerate()
-            .map(|(i, shifts)| ChannelPair {
-                forward: forward[i * square as usize..][..square as usize].to_vec(),
-                forward_shift: shifts[0] as u32,
-                inverse: inverse[i * square as usize..][..square as usize].to_vec(),
-                inverse_shift: shifts[1] as u32,
+            .map(|(i, shifts)| {
+                let matrix = |all: &[i16]| all[i * square as usize..][..square as usize].to_vec();
+                ChannelPair::new((matrix(&forward), shifts[0] as u32), (matrix(&inverse), shifts[1] as u32))
             })
             .collect();
         let bank: Vec<u16> = read(&file, "bank")?;

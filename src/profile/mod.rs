@@ -9,6 +9,7 @@ use crate::container::Layout;
 use crate::entropy::bank::{Bank, TABLES};
 use crate::error::{Error, Result};
 use crate::kernels::portable::{CONTEXTS, ContextRule};
+use crate::kernels::simd::pack_pairs;
 use crate::limits::Limits;
 
 /// Longest side of a DCT block.
@@ -36,6 +37,18 @@ pub(crate) struct ChannelPair {
     pub forward_shift: u32,
     pub inverse: Vec<i16>,
     pub inverse_shift: u32,
+    /// The same matrices as the SIMD kernels read them.
+    pub forward_pairs: Vec<i32>,
+    pub inverse_pairs: Vec<i32>,
+}
+
+impl ChannelPair {
+    /// The pair of matrices (by columns, of equal size, square) and their fractional bits.
+    pub fn new((forward, forward_shift): (Vec<i16>, u32), (inverse, inverse_shift): (Vec<i16>, u32)) -> ChannelPair {
+        let channels = forward.len().isqrt();
+        let (forward_pairs, inverse_pairs) = (pack_pairs(&forward, channels), pack_pairs(&inverse, channels));
+        ChannelPair { forward, forward_shift, inverse, inverse_shift, forward_pairs, inverse_pairs }
+    }
 }
 
 /// What both ends share before the first feature: transform, steps, tables and contexts, fitted once

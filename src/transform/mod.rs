@@ -7,7 +7,9 @@ pub mod dct;
 pub mod klt;
 
 use crate::geometry::Grid;
-use crate::kernels::portable::{block_dct, block_idct, channel_matrix, round_shift};
+use crate::kernels::portable::round_shift;
+use crate::kernels::{BlockKernels, DctPair, Kernels, with_blocks};
+use crate::plan::Plan;
 use crate::profile::Profile;
 
 /// Fractional bits of a coefficient relative to an integer feature value.
@@ -38,6 +40,7 @@ impl Blocks {
 
     /// Calls `visit(pixel of the block, position in the grid, inside)` for each pixel of a block; a
     /// pixel beyond the edge repeats the last one inside.
+    #[inline(always)]
     pub fn pixels(&self, grid: &Grid, row: usize, column: usize, mut visit: impl FnMut(usize, usize, bool)) {
         let (plane, block_row) = (row / self.plane_rows, row % self.plane_rows);
         let mut pixel = 0;
@@ -58,6 +61,7 @@ pub(crate) struct TransformScratch {
     block: Vec<i16>,
     other: Vec<i16>,
     sums: Vec<i32>,
+    coefficients: Vec<i32>,
 }
 
 impl TransformScratch {
@@ -65,13 +69,11 @@ impl TransformScratch {
         self.block.resize(pixels * channels, 0);
         self.other.resize(pixels * channels, 0);
         self.sums.resize(channels, 0);
+        self.coefficients.resize(pixels * channels, 0);
     }
 }
 
-/// An integer matrix and the fractional bits of its entries.
-type Matrix<'a> = (&'a [i16], u32);
-
-fn dct_pair(profile: &Profile) -> (Matrix<'_>, Matrix<'_>) {
+fn dct_pair(profile: &Profile) -> DctPair<'_> {
     let [rows, columns] = &profile.dct;
     ((&rows.matrix, rows.shift), (&columns.matrix, columns.shift))
 }
@@ -84,13 +86,28 @@ pub(crate) fn forward(
     values: &[i16],
     coefficients: &mut Vec<i32>,
     scratch: &mut TransformScratch,
+    kernels: Kernels,
 ) {
     let blocks = Blocks::new(grid, profile.block());
     let (channels, bands) = (grid.channels, profile.bands());
-    coefficients.clear();
+    // Every coefficient is written below.
     coefficients.resize(blocks.count() * bands * channels, 0);
     scratch.resize(bands, channels);
-    let (row_dct, column_dct) = dct_pair(profile);
+    with_blocks!(kernels, kernel => forward_blocks(profile, grid, &blocks, values, coefficients, scratch, kernel));
+}
+
+#[inline(always)]
+fn forward_blocks(
+    profile: &Profile,
+    grid: &Grid,
+    blocks: &Blocks,
+    values: &[i16],
+    coefficients: &mut [i32],
+    scratch: &mut TransformScratch,
+    kernel: impl BlockKernels,
+) {
+    let (channels, bands) = (grid.channels, profile.bands());
+    let dct = dct_pair(profile);
     let width = (bands * channels).max(1);
     for (index, out) in coefficients.chunks_exact_mut(width).enumerate() {
         blocks.pixels(grid, index / blocks.columns, index % blocks.columns, |pixel, position, _| {
@@ -98,7 +115,7 @@ pub(crate) fn forward(
             scratch.block[pixel * channels..][..channels].copy_from_slice(value);
         });
         if bands > 1 {
-            block_dct(&mut scratch.block, channels, row_dct, column_dct, &mut scratch.other);
+            kernel.block_dct(&mut scratch.block, channels, dct, &mut scratch.other);
         }
         if profile.matrices.is_empty() {
             for (coefficient, &value) in out.iter_mut().zip(&scratch.block) {
@@ -110,53 +127,66 @@ pub(crate) fn forward(
             out.chunks_exact_mut(channels).zip(scratch.block.chunks_exact(channels)).enumerate()
         {
             let pair = &profile.matrices[usize::from(profile.band_matrix[band])];
-            channel_matrix(values, &pair.forward, pair.forward_shift - COEFFICIENT_BITS, out);
+            kernel.forward_matrix(values, pair, pair.forward_shift - COEFFICIENT_BITS, out);
         }
     }
 }
 
-/// Coefficients of one block at a time back to integer feature values, clipped to the fitted range.
-///
-/// `coefficients_of(block, coefficients)` fills in the coefficients of a block.
+/// Symbols (active channels of each block) back to integer feature values, clipped to the fitted range.
 pub(crate) fn inverse(
     profile: &Profile,
     grid: &Grid,
+    plan: &Plan,
+    symbols: &[i32],
     values: &mut Vec<i16>,
     scratch: &mut TransformScratch,
-    block_coefficients: &mut Vec<i32>,
-    mut coefficients_of: impl FnMut(usize, &mut [i32]),
+    kernels: Kernels,
+) {
+    // Every value is written below.
+    values.resize(grid.len(), 0);
+    if grid.len() > 0 {
+        scratch.resize(profile.bands(), grid.channels);
+        with_blocks!(kernels, kernel => inverse_blocks(profile, grid, plan, symbols, values, scratch, kernel));
+    }
+}
+
+#[inline(always)]
+fn inverse_blocks(
+    profile: &Profile,
+    grid: &Grid,
+    plan: &Plan,
+    symbols: &[i32],
+    values: &mut [i16],
+    scratch: &mut TransformScratch,
+    kernel: impl BlockKernels,
 ) {
     let blocks = Blocks::new(grid, profile.block());
     let (channels, bands) = (grid.channels, profile.bands());
-    values.clear();
-    values.resize(grid.len(), 0);
-    scratch.resize(bands, channels);
-    block_coefficients.clear();
-    block_coefficients.resize(bands * channels, 0);
-    let (row_dct, column_dct) = dct_pair(profile);
-    if grid.len() == 0 {
-        return;
-    }
+    let dct = dct_pair(profile);
+    let count = plan.active.len();
+    let TransformScratch { block, other, sums, coefficients } = scratch;
     for index in 0..blocks.count() {
-        coefficients_of(index, block_coefficients);
-        for (value, &coefficient) in scratch.block.iter_mut().zip(block_coefficients.iter()) {
+        coefficients.copy_from_slice(&profile.means);
+        let row = &symbols[index * count..][..count];
+        kernel.dequantize(row, &plan.active, &plan.dequantizers, coefficients);
+        for (value, &coefficient) in block.iter_mut().zip(coefficients.iter()) {
             *value = round_shift(coefficient, COEFFICIENT_BITS).clamp(-32_768, 32_767) as i16;
         }
         if !profile.matrices.is_empty() {
-            for (band, values) in scratch.block.chunks_exact_mut(channels).enumerate() {
+            for (band, values) in block.chunks_exact_mut(channels).enumerate() {
                 let pair = &profile.matrices[usize::from(profile.band_matrix[band])];
-                channel_matrix(values, &pair.inverse, pair.inverse_shift, &mut scratch.sums);
-                for (value, &sum) in values.iter_mut().zip(&scratch.sums) {
+                kernel.inverse_matrix(values, pair, sums);
+                for (value, &sum) in values.iter_mut().zip(sums.iter()) {
                     *value = sum.clamp(-32_768, 32_767) as i16;
                 }
             }
         }
         if bands > 1 {
-            block_idct(&mut scratch.block, channels, row_dct, column_dct, &mut scratch.other);
+            kernel.block_idct(block, channels, dct, other);
         }
         blocks.pixels(grid, index / blocks.columns, index % blocks.columns, |pixel, position, inside| {
             if inside {
-                let from = &scratch.block[pixel * channels..][..channels];
+                let from = &block[pixel * channels..][..channels];
                 let to = &mut values[position * channels..][..channels];
                 for ((value, &x), [low, high]) in to.iter_mut().zip(from).zip(&profile.range) {
                     *value = x.clamp(*low, *high);

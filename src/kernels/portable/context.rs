@@ -1,11 +1,13 @@
 //! The context of a symbol: how large its neighbours turned out.
 
+use super::rans::MAX_LANES;
+
 /// Contexts of a channel.
 pub const CONTEXTS: usize = 8;
 /// Magnitudes count up to this.
-const CAP: u32 = 15;
+pub const MAGNITUDE_CAP: u32 = 15;
 /// Smallest neighbour magnitude of each context but the first.
-const THRESHOLDS: [u32; CONTEXTS - 1] = [1, 2, 3, 5, 9, 15, 23];
+pub const THRESHOLDS: [u32; CONTEXTS - 1] = [1, 2, 3, 5, 9, 15, 23];
 
 /// Which symbols make the context.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
@@ -53,13 +55,19 @@ pub struct RunSums {
 impl RunSums {
     /// Adds a run of symbols of which `expected` was expected.
     pub fn add(&mut self, run: &[i32], expected: u32) {
-        self.actual = ((self.actual + sum(run)) * KEEP) >> 4;
+        self.add_sum(sum(run), expected);
+    }
+
+    /// The same for a run whose magnitudes sum to `actual` sixteenths.
+    #[inline(always)]
+    pub fn add_sum(&mut self, actual: u32, expected: u32) {
+        self.actual = ((self.actual + actual) * KEEP) >> 4;
         self.expected = ((self.expected + expected) * KEEP) >> 4;
     }
 }
 
 fn sum(run: &[i32]) -> u32 {
-    run.iter().map(|symbol| symbol.unsigned_abs().min(CAP)).sum::<u32>() << RUN_BITS
+    run.iter().map(|symbol| symbol.unsigned_abs().min(MAGNITUDE_CAP)).sum::<u32>() << RUN_BITS
 }
 
 /// The context of a whole run of `length` channels from `first` on, of which magnitudes summing to
@@ -72,8 +80,7 @@ pub fn run_context(
     sums: &RunSums,
     expected: u32,
 ) -> u8 {
-    let mut actual = 2 * (sums.actual + PRIOR);
-    let mut likely = 2 * (sums.expected + PRIOR);
+    let (mut actual, mut likely) = (0, 0);
     let sides = [(neighbours.left, 2), (neighbours.up, 2), (neighbours.up_left, 1), (neighbours.up_right, 1)];
     for (start, weight) in sides {
         if let Some(start) = start {
@@ -81,7 +88,86 @@ pub fn run_context(
             likely += weight * expected;
         }
     }
+    run_class(sums, actual, likely)
+}
+
+/// The context of a run from the sums before it and what its neighbours add to both sides.
+#[inline(always)]
+pub fn run_class(sums: &RunSums, actual: u32, likely: u32) -> u8 {
+    let actual = 2 * (sums.actual + PRIOR) + actual;
+    let likely = 2 * (sums.expected + PRIOR) + likely;
     RATIOS.iter().filter(|&&ratio| 16 * actual >= ratio * likely).count() as u8
+}
+
+/// What the contexts of a chunk are made from.
+#[derive(Debug, Clone, Copy)]
+pub struct ContextModel<'a> {
+    /// Which symbols make the context.
+    pub rule: ContextRule,
+    /// Positions in a row.
+    pub columns: usize,
+    /// Rows of a plane.
+    pub plane_rows: usize,
+    /// The chunk's first row, of all planes.
+    pub first_row: usize,
+    /// Active channels.
+    pub channels: usize,
+    /// Their runs.
+    pub runs: &'a [RunTables],
+}
+
+impl ContextModel<'_> {
+    /// Whether the row above a row of the chunk is in the same plane and chunk.
+    #[inline(always)]
+    pub fn has_up(&self, row: usize) -> bool {
+        row > 0 && !(self.first_row + row).is_multiple_of(self.plane_rows)
+    }
+}
+
+/// The tables of a run of up to 32 channels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RunTables {
+    /// By context, then channel.
+    pub tables: [[u8; MAX_LANES]; CONTEXTS],
+    /// Sum of the magnitudes expected of the run, in 1/16 (rule `Runs`).
+    pub expected: u32,
+}
+
+impl RunTables {
+    /// A run without channels.
+    pub const EMPTY: RunTables = RunTables { tables: [[0; MAX_LANES]; CONTEXTS], expected: 0 };
+}
+
+/// The tables of the run that begins at `before.len()` symbols of a chunk. Runs are visited in order;
+/// `sums` is kept between them.
+pub fn tables_of(model: &ContextModel<'_>, before: &[i32], sums: &mut RunSums, tables: &mut [u8]) {
+    let first = before.len() % model.channels;
+    let run = &model.runs[first / MAX_LANES];
+    contexts_of(model, before, sums, tables);
+    for (channel, table) in tables.iter_mut().enumerate() {
+        *table = run.tables[usize::from(*table)][channel];
+    }
+}
+
+/// As [`tables_of`], but gives the context of each channel of the run.
+pub fn contexts_of(model: &ContextModel<'_>, before: &[i32], sums: &mut RunSums, contexts: &mut [u8]) {
+    let (position, first) = (before.len() / model.channels, before.len() % model.channels);
+    let has_up = model.has_up(position / model.columns);
+    let neighbours = Neighbours::at(position, model.columns, model.channels, has_up);
+    match model.rule {
+        ContextRule::None => contexts.fill(0),
+        ContextRule::Neighbours => context(before, &neighbours, first, contexts),
+        ContextRule::Runs => {
+            let run = first / MAX_LANES;
+            if run == 0 {
+                *sums = RunSums::default();
+            } else {
+                sums.add(&before[before.len() - MAX_LANES..], model.runs[run - 1].expected);
+            }
+            let expected = model.runs[run].expected;
+            contexts.fill(run_context(before, &neighbours, (first, contexts.len()), sums, expected));
+        }
+    }
 }
 
 /// Where the neighbours of a position begin in the symbols of its chunk; `None` beyond an edge of the
@@ -120,7 +206,7 @@ pub fn context(symbols: &[i32], neighbours: &Neighbours, first: usize, contexts:
     let run = contexts.len();
     let row = |start: Option<usize>| start.map_or(&[][..], |start| &symbols[start + first..][..run]);
     let (left, up, up_left, up_right) = (row(left), row(up), row(up_left), row(up_right));
-    let magnitude = |row: &[i32], i: usize| row.get(i).map_or(0, |symbol| symbol.unsigned_abs().min(CAP));
+    let magnitude = |row: &[i32], i: usize| row.get(i).map_or(0, |symbol| symbol.unsigned_abs().min(MAGNITUDE_CAP));
     for (i, context) in contexts.iter_mut().enumerate() {
         let sum = 2 * (magnitude(left, i) + magnitude(up, i)) + magnitude(up_left, i) + magnitude(up_right, i);
         *context = THRESHOLDS.iter().filter(|&&threshold| sum >= threshold).count() as u8;

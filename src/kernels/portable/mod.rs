@@ -4,23 +4,34 @@
 //!
 //! | kernel | effect |
 //! |---|---|
-//! | [`feature_to_int`] | f32 to i16 by one power-of-two multiply |
+//! | [`feature_to_int`], [`int_to_feature`] | f32 to i16 by one power-of-two multiply, and back |
 //! | [`block_dct`], [`block_idct`] | separable DCT of one block, all channels at once |
 //! | [`channel_matrix`] | one row of channels through an integer matrix |
 //! | [`quantize`], [`dequantize`] | coefficient to symbol and back |
 //! | [`context`], [`run_context`] | context of each channel or run of a position, from symbols already coded |
 //! | [`rans_encode`], [`rans_decode`] | symbols to bytes and back |
+//! | [`bytes_encode`], [`bytes_decode`] | the same coder for bytes under one table |
 //! | [`pack`], [`unpack`] | fixed-length fields to bytes and back |
 
+mod bytes;
 mod context;
 mod pack;
 mod quantize;
 mod rans;
 mod transform;
 
-pub use context::{CONTEXTS, ContextRule, Neighbours, RUN_BITS, RunSums, context, run_context};
+pub use bytes::{ByteTable, bytes_decode, bytes_encode, histogram};
+pub(crate) use bytes::{check_symbols, decode_rest, put as put_byte};
+pub use context::{
+    CONTEXTS, ContextModel, ContextRule, MAGNITUDE_CAP, Neighbours, RUN_BITS, RunSums, RunTables, THRESHOLDS, context,
+    contexts_of, run_class, run_context, tables_of,
+};
 pub use pack::{pack, unpack};
 pub(crate) use quantize::in_steps;
-pub use quantize::{COEFFICIENT_MAX, Dequantizer, Quantizer, STEP_MAX, dequantize, quantize};
+pub use quantize::{
+    COEFFICIENT_MAX, Dequantizer, Dequantizers, Quantizer, Quantizers, STEP_MAX, SYMBOL_MAX, dequantize,
+    dequantize_one, quantize, quantize_one,
+};
+pub(crate) use rans::{LOWEST, Step, Words, decode_group, decode_raw, push_group};
 pub use rans::{MAX_LANES, RansScratch, rans_decode, rans_encode};
-pub use transform::{block_dct, block_idct, channel_matrix, feature_to_int, round_shift};
+pub use transform::{block_dct, block_idct, channel_matrix, feature_to_int, int_to_feature, round_shift, to_int};

@@ -69,9 +69,100 @@ impl Dequantizer {
     }
 }
 
+/// Quantisers of a row of channels, field by field, so that vectors of them can be loaded.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Quantizers {
+    pub(crate) mean: Vec<i32>,
+    pub(crate) multiplier: Vec<u32>,
+    pub(crate) shift: Vec<u32>,
+    pub(crate) offset: Vec<u32>,
+}
+
+impl Quantizers {
+    /// Empties the row.
+    pub fn clear(&mut self) {
+        let Quantizers { mean, multiplier, shift, offset } = self;
+        mean.clear();
+        [multiplier, shift, offset].into_iter().for_each(Vec::clear);
+    }
+
+    /// Adds a channel.
+    pub fn push(&mut self, quantizer: Quantizer) {
+        self.mean.push(quantizer.mean);
+        self.multiplier.push(quantizer.multiplier);
+        self.shift.push(quantizer.shift);
+        self.offset.push(quantizer.offset);
+    }
+
+    /// The quantiser of a channel.
+    #[inline]
+    pub fn get(&self, channel: usize) -> Quantizer {
+        Quantizer {
+            mean: self.mean[channel],
+            multiplier: self.multiplier[channel],
+            shift: self.shift[channel],
+            offset: self.offset[channel],
+        }
+    }
+}
+
+/// Dequantisers of a row of channels, field by field.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Dequantizers {
+    pub(crate) mean: Vec<i32>,
+    pub(crate) mantissa: Vec<u32>,
+    pub(crate) shift: Vec<u32>,
+    /// In 1/16 step, for magnitude 1 in the low byte, then 2, then more.
+    pub(crate) towards_zero: Vec<u32>,
+}
+
+impl Dequantizers {
+    /// Empties the row.
+    pub fn clear(&mut self) {
+        let Dequantizers { mean, mantissa, shift, towards_zero } = self;
+        mean.clear();
+        [mantissa, shift, towards_zero].into_iter().for_each(Vec::clear);
+    }
+
+    /// Adds a channel.
+    pub fn push(&mut self, dequantizer: Dequantizer) {
+        let [one, two, more] = dequantizer.towards_zero;
+        self.mean.push(dequantizer.mean);
+        self.mantissa.push(dequantizer.mantissa);
+        self.shift.push(dequantizer.shift);
+        self.towards_zero.push(u32::from_le_bytes([one, two, more, 0]));
+    }
+
+    /// The dequantiser of a channel.
+    #[inline]
+    pub fn get(&self, channel: usize) -> Dequantizer {
+        let [one, two, more, _] = self.towards_zero[channel].to_le_bytes();
+        Dequantizer {
+            mean: self.mean[channel],
+            mantissa: self.mantissa[channel],
+            shift: self.shift[channel],
+            towards_zero: [one, two, more],
+        }
+    }
+}
+
+/// One position: the coefficients of all coder channels to the symbols of the active ones.
+pub fn quantize(coefficients: &[i32], active: &[u32], quantizers: &Quantizers, symbols: &mut [i32]) {
+    for (i, (symbol, &channel)) in symbols.iter_mut().zip(active).enumerate() {
+        *symbol = quantize_one(coefficients[channel as usize], &quantizers.get(i));
+    }
+}
+
+/// One position: the symbols of the active channels to their coefficients; others are left alone.
+pub fn dequantize(symbols: &[i32], active: &[u32], dequantizers: &Dequantizers, coefficients: &mut [i32]) {
+    for (i, (&symbol, &channel)) in symbols.iter().zip(active).enumerate() {
+        coefficients[channel as usize] = dequantize_one(symbol, &dequantizers.get(i));
+    }
+}
+
 /// The symbol of a coefficient.
 #[inline]
-pub fn quantize(coefficient: i32, quantizer: &Quantizer) -> i32 {
+pub fn quantize_one(coefficient: i32, quantizer: &Quantizer) -> i32 {
     let centred = coefficient.saturating_sub(quantizer.mean).clamp(-COEFFICIENT_MAX, COEFFICIENT_MAX);
     let scaled = centred.unsigned_abs() * quantizer.multiplier;
     let magnitude = ((scaled + quantizer.offset) >> quantizer.shift).min(SYMBOL_MAX as u32) as i32;
@@ -87,7 +178,7 @@ pub(crate) fn in_steps(coefficient: i32, quantizer: &Quantizer) -> u32 {
 
 /// The coefficient that a symbol stands for.
 #[inline]
-pub fn dequantize(symbol: i32, dequantizer: &Dequantizer) -> i32 {
+pub fn dequantize_one(symbol: i32, dequantizer: &Dequantizer) -> i32 {
     if symbol == 0 {
         return dequantizer.mean;
     }
@@ -118,11 +209,11 @@ mod tests {
             let dequantizer = Dequantizer::new(100, step, [0; 3]);
             for i in 0..400 {
                 let coefficient = (i * 7919 % 200_001) - 100_000;
-                let symbol = quantize(coefficient, &quantizer);
+                let symbol = quantize_one(coefficient, &quantizer);
                 if symbol.abs() == SYMBOL_MAX {
                     continue;
                 }
-                let error = f64::from(dequantize(symbol, &dequantizer) - coefficient).abs();
+                let error = f64::from(dequantize_one(symbol, &dequantizer) - coefficient).abs();
                 assert!(
                     error <= 0.5 * size + 1.0 + 1e-3 * f64::from(coefficient.abs()),
                     "{step} {coefficient} {error}"
@@ -138,11 +229,11 @@ mod tests {
                 let quantizer = Quantizer::new(mean, step, 128);
                 let dequantizer = Dequantizer::new(mean, step, [15; 3]);
                 for coefficient in [i32::MIN, -1, 0, 1, i32::MAX] {
-                    let symbol = quantize(coefficient, &quantizer);
+                    let symbol = quantize_one(coefficient, &quantizer);
                     assert!(symbol.abs() <= SYMBOL_MAX);
-                    dequantize(symbol, &dequantizer);
+                    dequantize_one(symbol, &dequantizer);
                 }
-                assert!(dequantize(i32::MAX, &dequantizer) >= mean && dequantize(i32::MIN, &dequantizer) <= mean);
+                assert!(dequantize_one(i32::MAX, &dequantizer) >= mean && dequantize_one(i32::MIN, &dequantizer) <= mean);
             }
         }
     }

@@ -14,20 +14,20 @@
 //! end with every state at 2^16 and no word left.
 
 use crate::entropy::bank::{Bank, PROBABILITY_BITS, TOTAL};
-use crate::entropy::token::{ESCAPE, class_bits, nibbles, symbol_of, token_of, unzigzag, zigzag};
+use crate::entropy::token::{ESCAPE, LAST_WITHOUT_BITS, class_bits, nibbles, symbol_of, token_of, unzigzag, zigzag};
 use crate::error::{Error, Result};
 
 /// Most lanes.
 pub const MAX_LANES: usize = 32;
 /// What every state starts from when encoding, and must end at when decoding.
-const LOWEST: u32 = 1 << 16;
+pub(crate) const LOWEST: u32 = 1 << 16;
 
 /// One coding step: which lane, and the interval of 4,096.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Step {
-    lane: u8,
-    start: u16,
-    frequency: u16,
+    pub lane: u8,
+    pub start: u16,
+    pub frequency: u16,
 }
 
 fn raw_step(lane: usize, raw: u32, bits: u32) -> Step {
@@ -89,7 +89,7 @@ pub struct RansScratch {
 }
 
 /// The steps of one group, in the order in which a decoder takes them.
-fn push_group(group: &[i32], tables: &[u8], bank: &Bank, steps: &mut Vec<Step>) {
+pub(crate) fn push_group(group: &[i32], tables: &[u8], bank: &Bank, steps: &mut Vec<Step>) {
     let mut pending = [Pending::default(); MAX_LANES];
     let mut most = 0;
     for (lane, (&symbol, &table)) in group.iter().zip(tables).enumerate() {
@@ -121,15 +121,40 @@ fn push_group(group: &[i32], tables: &[u8], bank: &Bank, steps: &mut Vec<Step>) 
 }
 
 /// The words of a chunk, from the first to the last.
-struct Words<'a> {
-    bytes: &'a [u8],
-    at: usize,
-    offset: usize,
+pub(crate) struct Words<'a> {
+    pub bytes: &'a [u8],
+    /// The next word, in bytes.
+    pub at: usize,
+    /// Where `bytes` begins in the stream.
+    pub offset: usize,
 }
 
-impl Words<'_> {
+impl<'a> Words<'a> {
+    /// Reads the initial states of a chunk.
+    pub fn open(bytes: &'a [u8], offset: usize, states: &mut [u32]) -> Result<Self> {
+        let mut words = Words { bytes, at: 0, offset };
+        for state in states {
+            *state = words.next()? << 16 | words.next()?;
+            if *state < LOWEST {
+                return Err(Error::corrupt("an initial state is out of range", offset));
+            }
+        }
+        Ok(words)
+    }
+
+    /// Checks that a chunk ends here, in these states.
+    pub fn close(&self, states: &[u32]) -> Result<()> {
+        if states.iter().any(|&state| state != LOWEST) {
+            return Err(Error::corrupt("a chunk does not end in its start state", self.offset + self.at));
+        }
+        if self.at != self.bytes.len() {
+            return Err(Error::corrupt("bytes left over after a chunk", self.offset + self.at));
+        }
+        Ok(())
+    }
+
     #[inline]
-    fn next(&mut self) -> Result<u32> {
+    pub fn next(&mut self) -> Result<u32> {
         match self.bytes.get(self.at..self.at + 2) {
             Some(word) => {
                 self.at += 2;
@@ -177,14 +202,8 @@ pub fn rans_decode(
     bank: &Bank,
     mut tables_of: impl FnMut(&[i32], &mut [u8]),
 ) -> Result<()> {
-    let mut words = Words { bytes, at: 0, offset };
     let mut states = [LOWEST; MAX_LANES];
-    for state in &mut states[..lanes] {
-        *state = words.next()? << 16 | words.next()?;
-        if *state < LOWEST {
-            return Err(Error::corrupt("an initial state is out of range", offset));
-        }
-    }
+    let mut words = Words::open(bytes, offset, &mut states[..lanes])?;
     let rows = symbols.len().checked_div(channels).unwrap_or(0);
     let mut tables = [0; MAX_LANES];
     for row in 0..rows {
@@ -198,16 +217,11 @@ pub fn rans_decode(
             }
         }
     }
-    if states[..lanes].iter().any(|&state| state != LOWEST) {
-        return Err(Error::corrupt("a chunk does not end in its start state", offset + words.at));
-    }
-    if words.at != bytes.len() {
-        return Err(Error::corrupt("bytes left over after a chunk", offset + words.at));
-    }
-    Ok(())
+    words.close(&states[..lanes])
 }
 
-fn decode_group(
+/// Decodes up to a symbol for each lane.
+pub(crate) fn decode_group(
     group: &mut [i32],
     tables: &[u8],
     bank: &Bank,
@@ -215,24 +229,31 @@ fn decode_group(
     words: &mut Words<'_>,
 ) -> Result<()> {
     let mut tokens = [0u8; MAX_LANES];
-    let mut pending = [0u32; MAX_LANES];
-    let mut any = 0;
-    for (lane, (symbol, &table)) in group.iter_mut().zip(tables).enumerate() {
+    let mut largest = 0;
+    for (lane, &table) in tables[..group.len()].iter().enumerate() {
         let token = bank.token_at(table, states[lane]);
         let (start, frequency) = bank.interval(table, token);
         words.advance(&mut states[lane], start, frequency)?;
-        if token == ESCAPE {
-            pending[lane] = 4;
-        } else {
-            pending[lane] = class_bits(usize::from(token).div_ceil(2));
-            *symbol = symbol_of(token, 0);
-        }
         tokens[lane] = token;
-        any |= pending[lane];
+        largest = largest.max(token);
     }
-    if any == 0 {
-        return Ok(());
+    for (symbol, &token) in group.iter_mut().zip(&tokens) {
+        *symbol = symbol_of(token, 0);
     }
+    if largest > LAST_WITHOUT_BITS { decode_raw(group, &tokens, states, words) } else { Ok(()) }
+}
+
+/// The rounds of raw bits of a group whose tokens are known.
+pub(crate) fn decode_raw(
+    group: &mut [i32],
+    tokens: &[u8; MAX_LANES],
+    states: &mut [u32; MAX_LANES],
+    words: &mut Words<'_>,
+) -> Result<()> {
+    let mut pending: [u32; MAX_LANES] = std::array::from_fn(|lane| match tokens[lane] {
+        ESCAPE => 4,
+        token => class_bits(usize::from(token).div_ceil(2)),
+    });
     let mut raw = [0u64; MAX_LANES];
     let mut got = [0u32; MAX_LANES];
     loop {

@@ -4,7 +4,7 @@
 //! products with i16 values stays within i32 whatever the values are.
 
 /// Rounds to nearest, halves up, dividing by 2^`shift` (0 to 30).
-#[inline]
+#[inline(always)]
 pub fn round_shift(value: i32, shift: u32) -> i32 {
     if shift == 0 { value } else { ((value >> (shift - 1)) >> 1) + ((value >> (shift - 1)) & 1) }
 }
@@ -14,11 +14,25 @@ fn clamp16(value: i32) -> i16 {
     value.clamp(-32_768, 32_767) as i16
 }
 
+/// Values of a feature as integers, see [`to_int`].
+pub fn feature_to_int(values: &[f32], scale: f32, integers: &mut [i16]) {
+    for (integer, &value) in integers.iter_mut().zip(values) {
+        *integer = to_int(value, scale);
+    }
+}
+
+/// Integers as values of a feature: one multiplication each, `scale` being a power of two.
+pub fn int_to_feature(integers: &[i16], scale: f32, values: &mut [f32]) {
+    for (value, &integer) in values.iter_mut().zip(integers) {
+        *value = f32::from(integer) * scale;
+    }
+}
+
 /// One value of a feature as an integer: `x * scale`, to nearest, halves to even, clamped to i16.
 ///
 /// `scale` is a power of two. NaN becomes 0, infinities clamp, subnormals count as 0.
-#[inline]
-pub fn feature_to_int(x: f32, scale: f32) -> i16 {
+#[inline(always)]
+pub fn to_int(x: f32, scale: f32) -> i16 {
     const MAGIC: f32 = 12_582_912.0; // 1.5 * 2^23: adding it leaves an integer, rounded to even
     let x = if x.abs() < f32::MIN_POSITIVE || x.is_nan() { 0.0 } else { x };
     let scaled = (x * scale).clamp(-32_768.0, 32_767.0);
@@ -143,9 +157,9 @@ mod tests {
             (-0.0, 0),
         ];
         for (x, expected) in cases {
-            assert_eq!(feature_to_int(x, 1.0), expected, "{x}");
+            assert_eq!(to_int(x, 1.0), expected, "{x}");
         }
-        assert_eq!(feature_to_int(f32::MIN_POSITIVE / 2.0, f32::MAX), 0);
+        assert_eq!(to_int(f32::MIN_POSITIVE / 2.0, f32::MAX), 0);
     }
 
     #[test]

@@ -205,9 +205,7 @@ pub(crate) fn draft(layout: Layout, moments: &Moments, candidate: &Candidate) ->
         (Vec::new(), Vec::new())
     } else {
         let pair = |basis: &Basis| {
-            let (forward, forward_shift) = integers(&basis.forward, channels);
-            let (inverse, inverse_shift) = integers(&basis.inverse, channels);
-            ChannelPair { forward, forward_shift, inverse, inverse_shift }
+            ChannelPair::new(integers(&basis.forward, channels), integers(&basis.inverse, channels))
         };
         (bases.iter().map(pair).collect(), band_matrix)
     };

@@ -11,7 +11,8 @@ use crate::codec::{Decoder, Encoder, power_of_two};
 use crate::container::Layout;
 use crate::error::{Error, Result};
 use crate::geometry::Grid;
-use crate::kernels::portable::{ContextRule, feature_to_int};
+use crate::kernels::Kernels;
+use crate::kernels::portable::{ContextRule, to_int};
 use crate::profile::{MAX_BLOCK, Profile};
 use crate::quality::Quality;
 use crate::tensor::FeatureView;
@@ -490,9 +491,9 @@ impl<'a, 'r> Search<'a, 'r> {
 
 fn coefficients_of(profile: &Profile, grid: &Grid, values: &[f32], scratch: &mut TransformScratch) -> Vec<i32> {
     let scale = power_of_two(profile.exponent);
-    let integers: Vec<i16> = values.iter().map(|&x| feature_to_int(x, scale)).collect();
+    let integers: Vec<i16> = values.iter().map(|&x| to_int(x, scale)).collect();
     let mut coefficients = Vec::new();
-    transform::forward(profile, grid, &integers, &mut coefficients, scratch);
+    transform::forward(profile, grid, &integers, &mut coefficients, scratch, Kernels::best());
     coefficients
 }
 

@@ -6,7 +6,8 @@ use crate::entropy::bank::{Bank, TABLES, UNIT_SCALE, normalise};
 use crate::entropy::token::{ESCAPE, TOKENS, token_of};
 use crate::error::Result;
 use crate::geometry::Grid;
-use crate::kernels::portable::{CONTEXTS, ContextRule, MAX_LANES, RunSums, in_steps};
+use crate::kernels::Kernels;
+use crate::kernels::portable::{CONTEXTS, ContextRule, MAX_LANES, RunSums, contexts_of, in_steps};
 use crate::plan::{Plan, lambda_at};
 use crate::profile::Profile;
 use crate::transform::Blocks;
@@ -125,6 +126,7 @@ fn coding<'a>(profile: &'a Profile, grid: &Grid) -> Coding<'a> {
         chunks: 1,
         lanes: None,
         lambda: profile.lambda,
+        kernels: Kernels::best(),
     }
 }
 
@@ -144,13 +146,14 @@ fn count(
     if channels == 0 {
         return;
     }
+    let model = coding.model(plan, 0);
     let mut contexts = [0; MAX_LANES];
     let mut sums = RunSums::default();
     for position in (0..symbols.len()).step_by(channels) {
         for first in (0..channels).step_by(MAX_LANES) {
             let start = position + first;
             let run = &symbols[start..start + MAX_LANES.min(channels - first)];
-            coding.contexts_of(0, plan, &symbols[..start], &mut sums, &mut contexts[..run.len()]);
+            contexts_of(&model, &symbols[..start], &mut sums, &mut contexts[..run.len()]);
             for ((&symbol, &channel), &context) in run.iter().zip(&plan.active[first..]).zip(&contexts) {
                 let token = usize::from(token_of(symbol).0);
                 let channel = channel as usize;
@@ -177,10 +180,10 @@ fn measure(
 ) {
     chunk::quantize(&coding(profile, grid), plan, coefficients, symbols);
     let active = plan.active.len().max(1);
-    for (row, all) in symbols.chunks_exact(active).zip(coefficients.chunks_exact(plan.mask.len().max(1))) {
-        for ((&symbol, &channel), quantizer) in row.iter().zip(&plan.active).zip(&plan.quantizers) {
+    for (row, all) in symbols.chunks_exact(active).zip(coefficients.chunks_exact(plan.channels.max(1))) {
+        for (i, (&symbol, &channel)) in row.iter().zip(&plan.active).enumerate() {
             if symbol != 0 {
-                let size = i64::from(in_steps(all[channel as usize], quantizer));
+                let size = i64::from(in_steps(all[channel as usize], &plan.quantizers.get(i)));
                 let magnitude = symbol.unsigned_abs();
                 let entry = &mut excess[usize::from(levels[channel as usize])][magnitude.min(3) as usize - 1];
                 entry.0 += size - (i64::from(magnitude) << 8);
