@@ -51,8 +51,4 @@ pub use tensor::{Axes, Dtype, Element, Feature, FeatureView, MAX_RANK};
 #[doc = include_str!("../README.md")]
 struct Readme;
 
-/// The parts the codec is made of, for experts: no promise of stability.
-pub mod raw {
-    pub use crate::entropy::{bank, token};
-    pub use crate::kernels::portable;
-}
+pub mod raw;

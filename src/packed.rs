@@ -3,7 +3,7 @@
 use crate::codec::power_of_two;
 use crate::container::{Header, Layout, Mode, Reader};
 use crate::error::{Error, Result};
-use crate::kernels::portable::{to_int, pack, unpack};
+use crate::kernels::portable::{pack, to_int, unpack};
 use crate::plain;
 use crate::tensor::{Element, Feature, FeatureView, ViewData, with_array};
 

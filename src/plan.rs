@@ -1,9 +1,7 @@
 //! What one quality makes of a profile: which channels are coded, with which steps and tables.
 
 use crate::entropy::bank::{TABLES, TABLES_PER_OCTAVE};
-use crate::kernels::portable::{
-    CONTEXTS, Dequantizer, Dequantizers, MAX_LANES, Quantizer, Quantizers, RunTables,
-};
+use crate::kernels::portable::{CONTEXTS, Dequantizer, Dequantizers, MAX_LANES, Quantizer, Quantizers, RunTables};
 use crate::profile::Profile;
 use crate::quality::STEPS_PER_OCTAVE;
 

@@ -16,9 +16,13 @@ fn others() -> Vec<Backend> {
 
 fn profiles() -> Vec<Arc<Profile>> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    ["tests/vectors/waves.profile.safetensors", "tests/vectors/rectified.profile.safetensors", "demo/profile.safetensors"]
-        .map(|path| Arc::new(Profile::load(root.join(path)).unwrap()))
-        .to_vec()
+    [
+        "tests/vectors/waves.profile.safetensors",
+        "tests/vectors/rectified.profile.safetensors",
+        "demo/profile.safetensors",
+    ]
+    .map(|path| Arc::new(Profile::load(root.join(path)).unwrap()))
+    .to_vec()
 }
 
 /// Encodes and decodes on every backend, and compares.

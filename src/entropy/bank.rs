@@ -30,8 +30,6 @@ pub struct Bank {
     /// Start (low half) and frequency (high half) of each token of each table, then zeros up to
     /// [`INTERVALS`] entries.
     intervals: Vec<u32>,
-    /// A little less than the reciprocal of each frequency, see [`reciprocal`].
-    reciprocals: Vec<u32>,
     /// Cost of each token, raw bits included (escape: the token alone), in 1/256 bit.
     costs: Vec<[u32; TOKENS]>,
 }
@@ -83,8 +81,7 @@ impl Bank {
         slots.resize(SLOTS, 0);
         costs.resize(INTERVALS / TOKENS, [u32::MAX; TOKENS]);
         intervals.resize(INTERVALS, 0);
-        let reciprocals = intervals.iter().map(|&interval| reciprocal(interval >> 16).to_bits()).collect();
-        Ok(Bank { frequencies, slots, intervals, reciprocals, costs })
+        Ok(Bank { frequencies, slots, intervals, costs })
     }
 
     /// Frequencies of each table's tokens.
@@ -107,11 +104,6 @@ impl Bank {
     /// Start and frequency of each token of each table, [`INTERVALS`] entries.
     pub(crate) fn intervals(&self) -> &[u32] {
         &self.intervals
-    }
-
-    /// A little less than the reciprocal of each frequency, as the bits of an f32, [`INTERVALS`] entries.
-    pub(crate) fn reciprocal_bits(&self) -> &[u32] {
-        &self.reciprocals
     }
 
     /// Cost of each token of each table as [`Bank::cost`] counts it, `u32::MAX` for a token without an
@@ -158,14 +150,6 @@ impl Bank {
         }
         costs[usize::from(ESCAPE)] + (4 + 4 * nibbles(zigzag(symbol))) * COST_ONE_BIT
     }
-}
-
-/// A little less than 1 / frequency: for a state x < frequency * 2^20, the product with x rounded to
-/// f32, truncated, is floor(x / frequency) or one less. (The three roundings add at most 3 * 2^-24 of it,
-/// the reciprocal is short of 3 * 2^-23; together that is less than 1 for a quotient below 2^20.)
-pub(crate) fn reciprocal(frequency: u32) -> f32 {
-    let exact = 1.0 / f64::from(frequency.max(1));
-    (exact * (1.0 - 3.0 / f64::from(1 << 23))) as f32
 }
 
 /// Tokens in the order of their intervals: from the most negative class to the most positive one, the

@@ -4,7 +4,7 @@
 
 use super::rans::{LOWEST, MAX_LANES, Words};
 use crate::container::{Reader, put_varint};
-use crate::entropy::bank::{PROBABILITY_BITS, TOTAL, reciprocal};
+use crate::entropy::bank::{PROBABILITY_BITS, TOTAL};
 use crate::error::{Error, Result};
 
 /// Byte values.
@@ -16,8 +16,6 @@ pub struct ByteTable {
     frequencies: [u16; SYMBOLS],
     /// Start (low half) and frequency (high half) of each symbol.
     pub(crate) intervals: [u32; SYMBOLS],
-    /// A little less than the reciprocal of each frequency, as the bits of an f32.
-    pub(crate) reciprocals: [u32; SYMBOLS],
     /// Of each slot: symbol (8 bits), frequency (12 bits), slot less start (12 bits).
     pub(crate) slots: Box<[u32; TOTAL as usize]>,
 }
@@ -43,8 +41,7 @@ impl ByteTable {
             }
             start += frequency;
         }
-        let reciprocals = intervals.map(|interval| reciprocal(interval >> 16).to_bits());
-        Ok(ByteTable { frequencies: *frequencies, intervals, reciprocals, slots })
+        Ok(ByteTable { frequencies: *frequencies, intervals, slots })
     }
 
     /// The table that codes bytes counted so in the fewest bits, about: symbols that were seen keep at
@@ -124,15 +121,17 @@ impl ByteTable {
 
 /// Counts byte values.
 pub fn histogram(symbols: &[u8]) -> [u32; SYMBOLS] {
-    // Four counters a value, so that runs of equal values do not wait for each other.
-    let mut counts = [[0u32; SYMBOLS]; 4];
-    let quads = symbols.chunks_exact(4);
-    for &symbol in quads.remainder() {
+    // Eight counters a value, so that runs of equal values do not wait for each other.
+    let mut counts = [[0u32; SYMBOLS]; 8];
+    let (groups, rest) = symbols.as_chunks::<8>();
+    for &symbol in rest {
         counts[0][usize::from(symbol)] += 1;
     }
-    for quad in quads {
-        for (counts, &symbol) in counts.iter_mut().zip(quad) {
-            counts[usize::from(symbol)] += 1;
+    for group in groups {
+        let mut group = u64::from_le_bytes(*group);
+        for counts in &mut counts {
+            counts[(group & 255) as usize] += 1;
+            group >>= 8;
         }
     }
     std::array::from_fn(|symbol| counts.iter().map(|counts| counts[symbol]).sum())
@@ -149,7 +148,9 @@ pub fn bytes_encode(
     words: &mut Vec<u16>,
     out: &mut Vec<u8>,
 ) -> Result<()> {
-    check_symbols(symbols, table)?;
+    if has_unknown(symbols, table) {
+        return Err(unknown_symbol());
+    }
     words.clear();
     let mut states = [LOWEST; MAX_LANES];
     for (i, &symbol) in symbols.iter().enumerate().rev() {
@@ -177,13 +178,14 @@ pub(crate) fn put(symbol: u8, table: &ByteTable, state: &mut u32, mut push: impl
     *state = ((*state / frequency) << PROBABILITY_BITS) + *state % frequency + start;
 }
 
-/// An error if the table cannot code some symbol.
+/// Whether the table cannot code some symbol.
 #[inline(always)]
-pub(crate) fn check_symbols(symbols: &[u8], table: &ByteTable) -> Result<()> {
-    if table.frequencies.contains(&0) && symbols.iter().any(|&symbol| table.frequencies[usize::from(symbol)] == 0) {
-        return Err(Error::invalid("the table has no frequency for one of the symbols"));
-    }
-    Ok(())
+pub(crate) fn has_unknown(symbols: &[u8], table: &ByteTable) -> bool {
+    symbols.iter().any(|&symbol| table.frequencies[usize::from(symbol)] == 0)
+}
+
+pub(crate) fn unknown_symbol() -> Error {
+    Error::invalid("the table has no frequency for one of the symbols")
 }
 
 /// Decodes one chunk of `symbols.len()` symbols.

@@ -20,8 +20,8 @@ mod quantize;
 mod rans;
 mod transform;
 
-pub use bytes::{ByteTable, bytes_decode, bytes_encode, histogram};
-pub(crate) use bytes::{check_symbols, decode_rest, put as put_byte};
+pub use bytes::{ByteTable, SYMBOLS, bytes_decode, bytes_encode, histogram};
+pub(crate) use bytes::{decode_rest, has_unknown, put as put_byte, unknown_symbol};
 pub use context::{
     CONTEXTS, ContextModel, ContextRule, MAGNITUDE_CAP, Neighbours, RUN_BITS, RunSums, RunTables, THRESHOLDS, context,
     contexts_of, run_class, run_context, tables_of,

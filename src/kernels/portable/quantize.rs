@@ -233,7 +233,9 @@ mod tests {
                     assert!(symbol.abs() <= SYMBOL_MAX);
                     dequantize_one(symbol, &dequantizer);
                 }
-                assert!(dequantize_one(i32::MAX, &dequantizer) >= mean && dequantize_one(i32::MIN, &dequantizer) <= mean);
+                assert!(
+                    dequantize_one(i32::MAX, &dequantizer) >= mean && dequantize_one(i32::MIN, &dequantizer) <= mean
+                );
             }
         }
     }

@@ -6,7 +6,9 @@ use fearless_simd::prelude::*;
 use super::isa::{Isa, look_up};
 use crate::entropy::bank::{PROBABILITY_BITS, TOTAL};
 use crate::error::Result;
-use crate::kernels::portable::{ByteTable, LOWEST, MAX_LANES, Words, check_symbols, decode_rest, put_byte};
+use crate::kernels::portable::{
+    self, ByteTable, LOWEST, MAX_LANES, SYMBOLS, Words, decode_rest, has_unknown, put_byte, unknown_symbol,
+};
 
 /// Bytes that a vector of words may be read beyond the words that are needed.
 const SLACK: usize = 4 * MAX_LANES;
@@ -48,8 +50,7 @@ impl<'a, S: Isa, const V: usize> Decoding<'a, S, V> {
         let mut slots = [S::u32s::splat(simd, 0); V];
         for (state, slot) in self.states.iter_mut().zip(&mut slots) {
             let index = *state & (TOTAL - 1);
-            let entry =
-                if GATHER { simd.gather(&*table.slots, index) } else { look_up(simd, &*table.slots, index) };
+            let entry = if GATHER { simd.gather(&*table.slots, index) } else { look_up(simd, &*table.slots, index) };
             let new = ((entry >> 8) & (TOTAL - 1)) * (*state >> PROBABILITY_BITS) + (entry >> 20);
             let need = new.simd_lt(LOWEST);
             let next: S::u16s = S::u8s::from_slice(simd, &self.words.bytes[self.words.at..][..4 * width]).bitcast();
@@ -131,6 +132,38 @@ fn decode<S: Isa, const V: usize, const GATHER: bool>(
     Ok(())
 }
 
+/// As [`portable::histogram`](crate::kernels::portable::histogram): a few different symbols are counted by
+/// comparing vectors with each of them.
+#[inline(always)]
+pub(crate) fn histogram<S: Isa>(simd: S, symbols: &[u8]) -> [u32; SYMBOLS] {
+    let width = S::u8s::LEN;
+    let largest = symbols.iter().fold(0, |largest, &symbol| largest.max(symbol));
+    if usize::from(largest) >= width {
+        return portable::histogram(symbols);
+    }
+    let mut counts = [0; SYMBOLS];
+    let whole = symbols.len() / width * width;
+    symbols[whole..].iter().for_each(|&symbol| counts[usize::from(symbol)] += 1);
+    let (zero, one) = (S::u8s::splat(simd, 0), S::u8s::splat(simd, 1));
+    // As many vectors as a byte can count.
+    for part in symbols[..whole].chunks(255 * width) {
+        for first in (0..=largest).step_by(4) {
+            let mut sums = [zero; 4];
+            let letters: [S::u8s; 4] = std::array::from_fn(|i| S::u8s::splat(simd, first + i as u8));
+            for vector in part.chunks_exact(width) {
+                let vector = S::u8s::from_slice(simd, vector);
+                for (sum, &letter) in sums.iter_mut().zip(&letters) {
+                    *sum += vector.simd_eq(letter).select(one, zero);
+                }
+            }
+            for (count, sum) in counts[usize::from(first)..].iter_mut().zip(&sums) {
+                *count += sum.as_slice().iter().map(|&lane| u32::from(lane)).sum::<u32>();
+            }
+        }
+    }
+    counts
+}
+
 /// As [`portable::bytes_encode`](crate::kernels::portable::bytes_encode) with 32 lanes.
 #[inline(always)]
 pub(crate) fn bytes_encode<S: Isa>(
@@ -141,17 +174,22 @@ pub(crate) fn bytes_encode<S: Isa>(
     words: &mut Vec<u16>,
     out: &mut Vec<u8>,
 ) -> Result<()> {
-    check_symbols(symbols, table)?;
-    match (S::u32s::LEN, S::GATHERS && gather) {
+    let begin = out.len();
+    let known = match (S::u32s::LEN, S::GATHERS && gather) {
         (16, true) => encode::<S, 2, true>(simd, symbols, table, words, out),
         (8, true) => encode::<S, 4, true>(simd, symbols, table, words, out),
         (16, false) => encode::<S, 2, false>(simd, symbols, table, words, out),
         (8, false) => encode::<S, 4, false>(simd, symbols, table, words, out),
         _ => encode::<S, 8, false>(simd, symbols, table, words, out),
+    };
+    if !known {
+        out.truncate(begin);
+        return Err(unknown_symbol());
     }
     Ok(())
 }
 
+/// Gives false if the table has no frequency for some symbol.
 #[inline(always)]
 fn encode<S: Isa, const V: usize, const GATHER: bool>(
     simd: S,
@@ -159,13 +197,17 @@ fn encode<S: Isa, const V: usize, const GATHER: bool>(
     table: &ByteTable,
     words: &mut Vec<u16>,
     out: &mut Vec<u8>,
-) {
+) -> bool {
     let width = S::u32s::LEN;
     let get = |table: &[u32], index| if GATHER { simd.gather(table, index) } else { look_up(simd, table, index) };
     // A symbol gives up one word at most; words are written from the end of the buffer.
     words.resize(symbols.len() + MAX_LANES, 0);
     let mut top = words.len();
     let whole = symbols.len() / MAX_LANES * MAX_LANES;
+    if has_unknown(&symbols[whole..], table) {
+        return false;
+    }
+    let mut least = S::u32s::splat(simd, u32::MAX);
     let mut own = [LOWEST; MAX_LANES];
     for (lane, &symbol) in symbols[whole..].iter().enumerate().rev() {
         put_byte(symbol, table, &mut own[lane], |word| {
@@ -189,14 +231,16 @@ fn encode<S: Isa, const V: usize, const GATHER: bool>(
             let old = states[v];
             let interval = get(&table.intervals, index[v]);
             let (frequency, begin) = (interval >> 16, interval & 0xffff);
+            least = least.min(frequency);
             let need = (old >> (32 - PROBABILITY_BITS)).simd_ge(frequency);
             top = simd.push_words(words, top, old, need);
             let state = need.select(old >> 16, old);
-            states[v] = super::rans::advance(simd, state, frequency, begin, get(&table.reciprocals, index[v]));
+            states[v] = super::rans::advance(simd, state, frequency, begin);
         }
     }
     for (own, states) in own.chunks_exact_mut(width).zip(&states) {
         states.store_slice(own);
     }
     super::rans::put_chunk(&own, &words[top..], out);
+    least.reduce_min() > 0
 }

@@ -68,7 +68,9 @@ mod x86 {
     use core::arch::x86_64::*;
     use fearless_simd::prelude::*;
     use fearless_simd::x86::{Avx2, Avx512, Sse4_2};
-    use fearless_simd::{i16x8, i16x16, i16x32, i32x4, i32x8, i32x16, kernel, u32x8, u32x16};
+    use fearless_simd::{
+        i16x8, i16x16, i16x32, i32x4, i32x8, i32x16, kernel, mask32x8, mask32x16, u16x8, u32x8, u32x16,
+    };
 
     kernel!(
         #[inline(always)]
@@ -91,6 +93,27 @@ mod x86 {
 
     kernel!(
         #[inline(always)]
+        fn push_words_avx512(
+            _simd: Avx512,
+            words: &mut [u16],
+            top: usize,
+            lanes: u32x16<Avx512>,
+            need: mask32x16<Avx512>,
+        ) -> usize {
+            let need: u16 = need.into();
+            let ordered = _mm256_maskz_compress_epi16(need, _mm512_cvtepi32_epi16(lanes.into()));
+            let number = need.count_ones() as usize;
+            let out = &mut words[top - number..top];
+            // SAFETY: the mask has as many lanes as `out` has words.
+            unsafe {
+                _mm256_mask_storeu_epi16(out.as_mut_ptr().cast(), (1u32 << number).wrapping_sub(1) as u16, ordered)
+            };
+            top - number
+        }
+    );
+
+    kernel!(
+        #[inline(always)]
         fn pair_products_avx512(simd: Avx512, a: i16x32<Avx512>, b: i16x32<Avx512>) -> i32x16<Avx512> {
             _mm512_madd_epi16(a.into(), b.into()).simd_into(simd)
         }
@@ -107,6 +130,11 @@ mod x86 {
         #[inline(always)]
         fn gather_bytes(self, table: &[u8], index: Self::u32s) -> Self::u32s {
             gather_bytes_avx512(self, table, index)
+        }
+
+        #[inline(always)]
+        fn push_words(self, words: &mut [u16], top: usize, lanes: Self::u32s, need: Self::mask32s) -> usize {
+            push_words_avx512(self, words, top, lanes, need)
         }
 
         #[inline(always)]
@@ -134,6 +162,36 @@ mod x86 {
         }
     );
 
+    /// For each set of eight lanes: which lane comes in which place if they stand at the end, in order.
+    static TO_THE_END: [[u8; 8]; 256] = {
+        let mut all = [[0; 8]; 256];
+        let mut set = 0;
+        while set < 256 {
+            let (mut place, mut lane) = (8, 8);
+            while lane > 0 {
+                lane -= 1;
+                if set >> lane & 1 == 1 {
+                    place -= 1;
+                    all[set][place] = lane as u8;
+                }
+            }
+            set += 1;
+        }
+        all
+    };
+
+    kernel!(
+        #[inline(always)]
+        fn order_words_avx2(simd: Avx2, lanes: u32x8<Avx2>, need: mask32x8<Avx2>) -> (u16x8<Avx2>, usize) {
+            let set = need.to_bitmask() as usize & 255;
+            let places = _mm256_cvtepu8_epi32(_mm_set_epi64x(0, i64::from_le_bytes(TO_THE_END[set])));
+            let ordered = _mm256_permutevar8x32_epi32(lanes.into(), places);
+            let low = _mm256_and_si256(ordered, _mm256_set1_epi32(0xffff));
+            let packed = _mm256_permute4x64_epi64::<0b1000>(_mm256_packus_epi32(low, low));
+            (_mm256_castsi256_si128(packed).simd_into(simd), set.count_ones() as usize)
+        }
+    );
+
     kernel!(
         #[inline(always)]
         fn pair_products_avx2(simd: Avx2, a: i16x16<Avx2>, b: i16x16<Avx2>) -> i32x8<Avx2> {
@@ -152,6 +210,13 @@ mod x86 {
         #[inline(always)]
         fn gather_bytes(self, table: &[u8], index: Self::u32s) -> Self::u32s {
             gather_bytes_avx2(self, table, index)
+        }
+
+        #[inline(always)]
+        fn push_words(self, words: &mut [u16], top: usize, lanes: Self::u32s, need: Self::mask32s) -> usize {
+            let (ordered, number) = order_words_avx2(self, lanes, need);
+            ordered.store_slice(&mut words[top - 8..top]);
+            top - number
         }
 
         #[inline(always)]

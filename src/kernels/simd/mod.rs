@@ -13,7 +13,7 @@ mod rans;
 mod transform;
 
 pub use bytes::ByteJob;
-pub(crate) use bytes::{bytes_decode, bytes_encode};
+pub(crate) use bytes::{bytes_decode, bytes_encode, histogram};
 pub(crate) use context::Neighbourhood;
 pub(crate) use isa::Isa;
 pub use level::Level;
@@ -33,25 +33,35 @@ macro_rules! dispatch {
     ($level:expr, $simd:ident => $body:expr) => {
         match $level.token() {
             #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
-            Some(fearless_simd::Level::Avx512($simd)) => {
-                fearless_simd::Simd::vectorize($simd, #[inline(always)] || $body)
-            }
+            Some(fearless_simd::Level::Avx512($simd)) => fearless_simd::Simd::vectorize(
+                $simd,
+                #[inline(always)]
+                || $body,
+            ),
             #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
-            Some(fearless_simd::Level::Avx2($simd)) => {
-                fearless_simd::Simd::vectorize($simd, #[inline(always)] || $body)
-            }
+            Some(fearless_simd::Level::Avx2($simd)) => fearless_simd::Simd::vectorize(
+                $simd,
+                #[inline(always)]
+                || $body,
+            ),
             #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
-            Some(fearless_simd::Level::Sse4_2($simd)) => {
-                fearless_simd::Simd::vectorize($simd, #[inline(always)] || $body)
-            }
+            Some(fearless_simd::Level::Sse4_2($simd)) => fearless_simd::Simd::vectorize(
+                $simd,
+                #[inline(always)]
+                || $body,
+            ),
             #[cfg(target_arch = "aarch64")]
-            Some(fearless_simd::Level::Neon($simd)) => {
-                fearless_simd::Simd::vectorize($simd, #[inline(always)] || $body)
-            }
+            Some(fearless_simd::Level::Neon($simd)) => fearless_simd::Simd::vectorize(
+                $simd,
+                #[inline(always)]
+                || $body,
+            ),
             #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
-            Some(fearless_simd::Level::WasmSimd128($simd)) => {
-                fearless_simd::Simd::vectorize($simd, #[inline(always)] || $body)
-            }
+            Some(fearless_simd::Level::WasmSimd128($simd)) => fearless_simd::Simd::vectorize(
+                $simd,
+                #[inline(always)]
+                || $body,
+            ),
             _ => unreachable!("a level is checked when a backend is made"),
         }
     };

@@ -19,7 +19,8 @@ pub(crate) fn quantize(coefficients: &[i32], active: &[u32], quantizers: &Quanti
         let fields = mean.iter().zip(multiplier).zip(shift).zip(offset);
         for (symbol, (((&mean, &multiplier), &shift), &offset)) in run.iter_mut().zip(fields) {
             let centred = ((*symbol).clamp(-FAR, FAR) - mean).clamp(-COEFFICIENT_MAX, COEFFICIENT_MAX);
-            let magnitude = ((centred.unsigned_abs() * multiplier + offset) >> (shift & 31)).min(SYMBOL_MAX as u32) as i32;
+            let magnitude =
+                ((centred.unsigned_abs() * multiplier + offset) >> (shift & 31)).min(SYMBOL_MAX as u32) as i32;
             *symbol = if centred < 0 { -magnitude } else { magnitude };
         }
     }
@@ -27,12 +28,7 @@ pub(crate) fn quantize(coefficients: &[i32], active: &[u32], quantizers: &Quanti
 
 /// As [`portable::dequantize`](crate::kernels::portable::dequantize). `scratch` is kept between calls.
 #[inline(always)]
-pub(crate) fn dequantize(
-    symbols: &[i32],
-    active: &[u32],
-    dequantizers: &Dequantizers,
-    coefficients: &mut [i32],
-) {
+pub(crate) fn dequantize(symbols: &[i32], active: &[u32], dequantizers: &Dequantizers, coefficients: &mut [i32]) {
     let Dequantizers { mean, mantissa, shift, towards_zero } = dequantizers;
     let fields = mean.chunks(RUN).zip(mantissa.chunks(RUN)).zip(shift.chunks(RUN)).zip(towards_zero.chunks(RUN));
     for ((run, active), (((mean, mantissa), shift), towards_zero)) in

@@ -119,17 +119,12 @@ pub(crate) fn rans_encode<S: Isa>(simd: S, gather: bool, job: &Job<'_>, coded: &
 
 /// With V vectors of states.
 #[inline(always)]
-fn encode<S: Isa, const V: usize, const GATHER: bool>(
-    simd: S,
-    job: &Job<'_>,
-    coded: &mut Coded,
-    out: &mut Vec<u8>,
-) {
+fn encode<S: Isa, const V: usize, const GATHER: bool>(simd: S, job: &Job<'_>, coded: &mut Coded, out: &mut Vec<u8>) {
     let Job { symbols, at, channels, lanes, bank } = *job;
     let Coded { indices, words, steps, .. } = coded;
     let width = S::u32s::LEN;
     let get = |table: &[u32], index| if GATHER { simd.gather(table, index) } else { look_up(simd, table, index) };
-    let (intervals, reciprocals) = (bank.intervals(), bank.reciprocal_bits());
+    let intervals = bank.intervals();
     let mut states = [S::u32s::splat(simd, LOWEST); V];
     // Words are written from the end of the buffer to its beginning.
     let mut top = words.len();
@@ -187,7 +182,7 @@ fn encode<S: Isa, const V: usize, const GATHER: bool>(
                 }
                 top = simd.push_words(words, top, old, need);
                 let state = need.select(old >> 16, old);
-                let new = advance(simd, state, frequency, begin, get(reciprocals, index[v]));
+                let new = advance(simd, state, frequency, begin);
                 states[v] = if whole { new } else { S::mask32s::from_bitmask(simd, mine).select(new, old) };
             }
         }
@@ -196,18 +191,16 @@ fn encode<S: Isa, const V: usize, const GATHER: bool>(
     put_chunk(&own[..lanes], &words[top..], out);
 }
 
-/// The state after a symbol of an interval, of whose frequency `reciprocal` is the
-/// [`reciprocal`](crate::entropy::bank::reciprocal).
+/// The state after a symbol of an interval, the old one being below `frequency` * 2^20.
+///
+/// The quotient is found in f32 and made exact: the reciprocal is 6 * 2^-24 of it too small, the four
+/// roundings to nearest add or take at most 2^-24 each, and the quotient is below 2^20, so that the
+/// product's integer part is the quotient or one less.
 #[inline(always)]
-pub(super) fn advance<S: Isa>(
-    simd: S,
-    state: S::u32s,
-    frequency: S::u32s,
-    begin: S::u32s,
-    reciprocal: S::u32s,
-) -> S::u32s {
-    let reciprocal: S::f32s = reciprocal.bitcast();
-    // The quotient or one less.
+pub(super) fn advance<S: Isa>(simd: S, state: S::u32s, frequency: S::u32s, begin: S::u32s) -> S::u32s {
+    const SHORT: f32 = 1.0 - 6.0 / 16_777_216.0;
+    let divisor: S::i32s = frequency.bitcast();
+    let reciprocal = S::f32s::splat(simd, SHORT) / divisor.to_float::<S::f32s>();
     let quotient: S::i32s = (simd.to_float(state) * reciprocal).to_int();
     let quotient: S::u32s = quotient.bitcast();
     let rest = state - quotient * frequency;
@@ -373,8 +366,7 @@ fn vectors<S: Isa, const V: usize, const GATHER: bool>(
         let table = S::u32s::from_slice(simd, &tables[v * width..][..width]);
         let slot = old & (TOTAL - 1);
         let at = table | slot;
-        let token =
-            if GATHER { simd.gather_bytes(bank.slots(), at) } else { look_up_bytes(simd, bank.slots(), at) };
+        let token = if GATHER { simd.gather_bytes(bank.slots(), at) } else { look_up_bytes(simd, bank.slots(), at) };
         let interval = get(bank.intervals(), (table >> (PROBABILITY_BITS - TOKENS.ilog2())) | token);
         let new = (interval >> 16) * (old >> PROBABILITY_BITS) + slot - (interval & 0xffff);
         let mut need = new.simd_lt(LOWEST);

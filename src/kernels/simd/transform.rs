@@ -152,11 +152,7 @@ fn pass<S: Isa>(
         for at in (0..width).step_by(lanes) {
             let count = lanes.min(width - at);
             let load = |row: usize| {
-                if row >= length {
-                    zero
-                } else {
-                    load_part::<S>(simd, &input[row * width + at..][..count])
-                }
+                if row >= length { zero } else { load_part::<S>(simd, &input[row * width + at..][..count]) }
             };
             for (pair, zipped) in zipped[..pairs].iter_mut().enumerate() {
                 let (even, odd) = (load(2 * pair), load(2 * pair + 1));

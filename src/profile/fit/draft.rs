@@ -204,9 +204,8 @@ pub(crate) fn draft(layout: Layout, moments: &Moments, candidate: &Candidate) ->
     let (matrices, band_matrix) = if bases.is_empty() {
         (Vec::new(), Vec::new())
     } else {
-        let pair = |basis: &Basis| {
-            ChannelPair::new(integers(&basis.forward, channels), integers(&basis.inverse, channels))
-        };
+        let pair =
+            |basis: &Basis| ChannelPair::new(integers(&basis.forward, channels), integers(&basis.inverse, channels));
         (bases.iter().map(pair).collect(), band_matrix)
     };
     let bound = |x: f64| libm::rint(x * unit).clamp(-32_768.0, 32_767.0) as i16;
