@@ -160,7 +160,10 @@ pub(crate) fn encode(
                 dispatch!(level, _simd => simd::rans_index(&model, &symbols[range], coded, at));
             }
             let enough = (coding.chunks * MAX_LANES * BYTES_PER_LANE * 8) as u64 * u64::from(COST_ONE_BIT);
-            coding.lanes.unwrap_or_else(|| lanes_for(coding, channels, coded.cost(symbols, coding.bank, enough)))
+            coding.lanes.unwrap_or_else(|| {
+                let cost = dispatch!(level, _simd => coded.cost(symbols, coding.bank, enough));
+                lanes_for(coding, channels, cost)
+            })
         }
     };
     for (_, range) in coding.chunks_of(channels) {

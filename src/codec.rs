@@ -23,7 +23,7 @@ use crate::profile::Profile;
 use crate::quality::{self, Quality};
 use crate::rate;
 use crate::tensor::{Element, Feature, FeatureView, ViewData, with_array};
-use crate::transform::{self, Blocks, TransformScratch};
+use crate::transform::{self, Blocks, Quantized, TransformScratch};
 
 /// Encodes one feature: with a profile if there is one, else in mode [`Mode::Plain`].
 ///
@@ -91,7 +91,19 @@ struct Scratch {
     transform: TransformScratch,
     chunk: ChunkScratch,
     plan: Plan,
+    /// Profile and quality index that `plan` is for.
+    planned: Option<(u64, i16)>,
     params: Vec<u8>,
+}
+
+impl Scratch {
+    /// Makes `plan` that of a profile at a quality index.
+    fn plan_for(&mut self, profile: &Profile, index: i16) {
+        if self.planned != Some((profile.hash, index)) {
+            self.plan.set(profile, index);
+            self.planned = Some((profile.hash, index));
+        }
+    }
 }
 
 impl Encoder {
@@ -220,8 +232,6 @@ impl Encoder {
         let kernels = Kernels::of(&self.backend)?;
         let scratch = &mut self.scratch;
         gather_int(view, &grid, profile.exponent, &mut scratch.values, &mut scratch.tile, kernels);
-        let Scratch { values, coefficients, transform, .. } = scratch;
-        transform::forward(profile, &grid, values, coefficients, transform, kernels);
         let blocks = Blocks::new(&grid, profile.block());
         let coding = Coding {
             bank: &profile.bank,
@@ -242,15 +252,33 @@ impl Encoder {
             chunks: coding.chunks,
         };
         let rdo = self.rdo;
-        // quantize -> context -> rans_encode -> container, at the quality that was asked for
-        let at = |index: i16, scratch: &mut Scratch, out: &mut Vec<u8>| {
-            scratch.plan.set(profile, index);
+        let lambda_at = |index| if rdo { plan::lambda_at(profile.lambda, index) } else { 0 };
+        // context -> rans_encode -> container
+        let code = |index: i16, scratch: &mut Scratch, out: &mut Vec<u8>| {
             out.clear();
-            let Scratch { coefficients, symbols, chunk: buffers, plan, .. } = scratch;
-            let lambda = if rdo { plan::lambda_at(profile.lambda, index) } else { 0 };
-            chunk::quantize(&Coding { lambda, ..coding }, plan, coefficients, symbols);
             let header = Header { profile: Some((profile.hash, index)), ..header };
-            chunk::encode(&coding, header, &[], plan, symbols, buffers, out)
+            chunk::encode(&coding, header, &[], &scratch.plan, &scratch.symbols, &mut scratch.chunk, out)
+        };
+        if let Quality::Scale(scale) = quality {
+            let index = scale_index(scale)?;
+            if lambda_at(index) == 0 {
+                // Each block is quantised while it is at hand.
+                scratch.plan_for(profile, index);
+                let Scratch { values, symbols, plan, transform, .. } = scratch;
+                symbols.clear();
+                transform::forward(profile, &grid, values, &mut Quantized { plan, symbols }, transform, kernels);
+                return code(index, scratch, out);
+            }
+        }
+        let Scratch { values, coefficients, transform, .. } = scratch;
+        coefficients.clear();
+        transform::forward(profile, &grid, values, coefficients, transform, kernels);
+        // quantize, and the rest, at the quality that was asked for
+        let at = |index: i16, scratch: &mut Scratch, out: &mut Vec<u8>| {
+            scratch.plan_for(profile, index);
+            let coding = Coding { lambda: lambda_at(index), ..coding };
+            chunk::quantize(&coding, &scratch.plan, &scratch.coefficients, &mut scratch.symbols);
+            code(index, scratch, out)
         };
         match quality {
             Quality::Scale(scale) => at(scale_index(scale)?, scratch, out),
@@ -278,6 +306,7 @@ impl Encoder {
         let grid = Grid::new(&layout);
         let kernels = Kernels::of(&self.backend)?;
         let scratch = &mut self.scratch;
+        scratch.planned = None;
         gather_f32(view, &grid, &mut scratch.source);
         let exponent = plain::exponent(&scratch.source);
         gather_int(view, &grid, exponent, &mut scratch.values, &mut scratch.tile, kernels);
@@ -327,7 +356,6 @@ pub struct Decoder {
     profiles: Vec<Arc<Profile>>,
     limits: Limits,
     backend: Backend,
-    plan: Option<(u64, i16)>,
     scratch: Scratch,
 }
 
@@ -386,10 +414,7 @@ impl Decoder {
         Limits::check("decoded bytes", (grid.len() * layout.dtype.size()) as u64, self.limits.output_bytes)?;
         let kernels = Kernels::of(&self.backend)?;
         let scratch = &mut self.scratch;
-        if self.plan != Some((hash, index)) {
-            scratch.plan.set(&profile, index);
-            self.plan = Some((hash, index));
-        }
+        scratch.plan_for(&profile, index);
         let blocks = Blocks::new(&grid, profile.block());
         // Small maps in large blocks are mostly padding, which is decoded too.
         let padded = checked_product([blocks.rows, blocks.columns, profile.coder_channels(), layout.dtype.size()])?;
@@ -413,9 +438,9 @@ impl Decoder {
     fn decode_plain(&mut self, header: &Header, mut reader: Reader<'_>) -> Result<Feature> {
         let layout = header.layout.ok_or(Error::corrupt("a stream without a profile has no shape", 1))?;
         let grid = Grid::new(&layout);
-        self.plan = None;
         let kernels = Kernels::of(&self.backend)?;
         let scratch = &mut self.scratch;
+        scratch.planned = None;
         let lengths = chunk::read_lengths(header.chunks, &mut reader)?;
         let (kind, exponent) = plain::read(&mut reader, &mut scratch.plan, grid.channels)?;
         let coding = Coding {

@@ -7,7 +7,7 @@ use crate::backend::Backend;
 use crate::error::{Error, Result};
 use crate::profile::ChannelPair;
 use portable::{Dequantizers, Quantizers};
-use simd::{Isa, Level};
+use simd::{Isa, Level, PADDING};
 
 /// Which kernels run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,7 +42,7 @@ impl Kernels {
 pub(crate) type DctPair<'a> = ((&'a [i16], u32), (&'a [i16], u32));
 
 /// The kernels that work on one block, so that a loop over blocks can be compiled for each instruction
-/// set as a whole.
+/// set as a whole. Blocks, scratch and outputs of matrices have [`PADDING`] values beyond their end.
 pub(crate) trait BlockKernels: Copy {
     fn block_dct(self, block: &mut [i16], channels: usize, dct: DctPair<'_>, scratch: &mut [i16]);
     fn block_idct(self, block: &mut [i16], channels: usize, dct: DctPair<'_>, scratch: &mut [i16]);
@@ -59,19 +59,21 @@ pub(crate) struct PortableBlocks;
 
 impl BlockKernels for PortableBlocks {
     fn block_dct(self, block: &mut [i16], channels: usize, (rows, columns): DctPair<'_>, scratch: &mut [i16]) {
+        let block = &mut block[..scratch.len() - PADDING];
         portable::block_dct(block, channels, rows, columns, scratch);
     }
 
     fn block_idct(self, block: &mut [i16], channels: usize, (rows, columns): DctPair<'_>, scratch: &mut [i16]) {
+        let block = &mut block[..scratch.len() - PADDING];
         portable::block_idct(block, channels, rows, columns, scratch);
     }
 
     fn forward_matrix(self, input: &[i16], pair: &ChannelPair, shift: u32, output: &mut [i32]) {
-        portable::channel_matrix(input, &pair.forward, shift, output);
+        portable::channel_matrix(input, &pair.forward, shift, &mut output[..input.len()]);
     }
 
     fn inverse_matrix(self, input: &[i16], pair: &ChannelPair, output: &mut [i32]) {
-        portable::channel_matrix(input, &pair.inverse, pair.inverse_shift, output);
+        portable::channel_matrix(input, &pair.inverse, pair.inverse_shift, &mut output[..input.len()]);
     }
 
     fn quantize(self, coefficients: &[i32], active: &[u32], quantizers: &Quantizers, symbols: &mut [i32]) {

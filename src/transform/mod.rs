@@ -8,6 +8,7 @@ pub mod klt;
 
 use crate::geometry::Grid;
 use crate::kernels::portable::round_shift;
+use crate::kernels::simd::PADDING;
 use crate::kernels::{BlockKernels, DctPair, Kernels, with_blocks};
 use crate::plan::Plan;
 use crate::profile::Profile;
@@ -66,10 +67,11 @@ pub(crate) struct TransformScratch {
 
 impl TransformScratch {
     fn resize(&mut self, pixels: usize, channels: usize) {
-        self.block.resize(pixels * channels, 0);
-        self.other.resize(pixels * channels, 0);
-        self.sums.resize(channels, 0);
-        self.coefficients.resize(pixels * channels, 0);
+        let TransformScratch { block, other, sums, coefficients } = self;
+        block.resize(pixels * channels + PADDING, 0);
+        other.resize(pixels * channels + PADDING, 0);
+        sums.resize(channels + PADDING, 0);
+        coefficients.resize(pixels * channels + PADDING, 0);
     }
 }
 
@@ -78,57 +80,85 @@ fn dct_pair(profile: &Profile) -> DctPair<'_> {
     ((&rows.matrix, rows.shift), (&columns.matrix, columns.shift))
 }
 
-/// Integer feature values (channels last) to coefficients: for every block, for every band, one
-/// value per component.
+/// What becomes of the coefficients of a block: for every band, one value per component.
+pub(crate) trait Sink {
+    /// Takes the coefficients of the next block.
+    fn block(&mut self, coefficients: &[i32], kernel: impl BlockKernels);
+}
+
+/// Keeps all coefficients.
+impl Sink for Vec<i32> {
+    #[inline(always)]
+    fn block(&mut self, coefficients: &[i32], _: impl BlockKernels) {
+        self.extend_from_slice(coefficients);
+    }
+}
+
+/// Quantises at once.
+pub(crate) struct Quantized<'a> {
+    pub plan: &'a Plan,
+    pub symbols: &'a mut Vec<i32>,
+}
+
+impl Sink for Quantized<'_> {
+    #[inline(always)]
+    fn block(&mut self, coefficients: &[i32], kernel: impl BlockKernels) {
+        let Plan { active, quantizers, .. } = self.plan;
+        let start = self.symbols.len();
+        self.symbols.resize(start + active.len(), 0);
+        kernel.quantize(coefficients, active, quantizers, &mut self.symbols[start..]);
+    }
+}
+
+/// Integer feature values (channels last) to coefficients, block by block.
 pub(crate) fn forward(
     profile: &Profile,
     grid: &Grid,
     values: &[i16],
-    coefficients: &mut Vec<i32>,
+    sink: &mut impl Sink,
     scratch: &mut TransformScratch,
     kernels: Kernels,
 ) {
-    let blocks = Blocks::new(grid, profile.block());
-    let (channels, bands) = (grid.channels, profile.bands());
-    // Every coefficient is written below.
-    coefficients.resize(blocks.count() * bands * channels, 0);
-    scratch.resize(bands, channels);
-    with_blocks!(kernels, kernel => forward_blocks(profile, grid, &blocks, values, coefficients, scratch, kernel));
+    if grid.len() > 0 {
+        scratch.resize(profile.bands(), grid.channels);
+        with_blocks!(kernels, kernel => forward_blocks(profile, grid, values, sink, scratch, kernel));
+    }
 }
 
 #[inline(always)]
 fn forward_blocks(
     profile: &Profile,
     grid: &Grid,
-    blocks: &Blocks,
     values: &[i16],
-    coefficients: &mut [i32],
+    sink: &mut impl Sink,
     scratch: &mut TransformScratch,
     kernel: impl BlockKernels,
 ) {
+    let blocks = Blocks::new(grid, profile.block());
     let (channels, bands) = (grid.channels, profile.bands());
     let dct = dct_pair(profile);
-    let width = (bands * channels).max(1);
-    for (index, out) in coefficients.chunks_exact_mut(width).enumerate() {
+    let TransformScratch { block, other, coefficients, .. } = scratch;
+    for index in 0..blocks.count() {
         blocks.pixels(grid, index / blocks.columns, index % blocks.columns, |pixel, position, _| {
             let value = &values[position * channels..][..channels];
-            scratch.block[pixel * channels..][..channels].copy_from_slice(value);
+            block[pixel * channels..][..channels].copy_from_slice(value);
         });
         if bands > 1 {
-            kernel.block_dct(&mut scratch.block, channels, dct, &mut scratch.other);
+            kernel.block_dct(block, channels, dct, other);
         }
         if profile.matrices.is_empty() {
-            for (coefficient, &value) in out.iter_mut().zip(&scratch.block) {
+            for (coefficient, &value) in coefficients.iter_mut().zip(block.iter()) {
                 *coefficient = i32::from(value) << COEFFICIENT_BITS;
             }
-            continue;
+        } else {
+            // In order: what a matrix writes beyond its row, the next one writes again.
+            for (band, &matrix) in profile.band_matrix.iter().enumerate() {
+                let pair = &profile.matrices[usize::from(matrix)];
+                let (values, out) = (&block[band * channels..][..channels], &mut coefficients[band * channels..]);
+                kernel.forward_matrix(values, pair, pair.forward_shift - COEFFICIENT_BITS, out);
+            }
         }
-        for (band, (out, values)) in
-            out.chunks_exact_mut(channels).zip(scratch.block.chunks_exact(channels)).enumerate()
-        {
-            let pair = &profile.matrices[usize::from(profile.band_matrix[band])];
-            kernel.forward_matrix(values, pair, pair.forward_shift - COEFFICIENT_BITS, out);
-        }
+        sink.block(&coefficients[..bands * channels], kernel);
     }
 }
 
@@ -166,16 +196,15 @@ fn inverse_blocks(
     let count = plan.active.len();
     let TransformScratch { block, other, sums, coefficients } = scratch;
     for index in 0..blocks.count() {
-        coefficients.copy_from_slice(&profile.means);
+        coefficients[..bands * channels].copy_from_slice(&profile.means);
         let row = &symbols[index * count..][..count];
         kernel.dequantize(row, &plan.active, &plan.dequantizers, coefficients);
         for (value, &coefficient) in block.iter_mut().zip(coefficients.iter()) {
             *value = round_shift(coefficient, COEFFICIENT_BITS).clamp(-32_768, 32_767) as i16;
         }
         if !profile.matrices.is_empty() {
-            for (band, values) in block.chunks_exact_mut(channels).enumerate() {
-                let pair = &profile.matrices[usize::from(profile.band_matrix[band])];
-                kernel.inverse_matrix(values, pair, sums);
+            for (values, &matrix) in block.chunks_exact_mut(channels).zip(&profile.band_matrix) {
+                kernel.inverse_matrix(values, &profile.matrices[usize::from(matrix)], sums);
                 for (value, &sum) in values.iter_mut().zip(sums.iter()) {
                     *value = sum.clamp(-32_768, 32_767) as i16;
                 }

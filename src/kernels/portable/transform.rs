@@ -36,7 +36,8 @@ pub fn to_int(x: f32, scale: f32) -> i16 {
     const MAGIC: f32 = 12_582_912.0; // 1.5 * 2^23: adding it leaves an integer, rounded to even
     let x = if x.abs() < f32::MIN_POSITIVE || x.is_nan() { 0.0 } else { x };
     let scaled = (x * scale).clamp(-32_768.0, 32_767.0);
-    ((scaled + MAGIC) - MAGIC) as i16
+    // The integer stands in the low bits of the sum.
+    (scaled + MAGIC).to_bits() as i16
 }
 
 /// DCT of one block in place: `block` holds `rows * columns` pixels of `channels` values each.

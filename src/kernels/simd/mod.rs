@@ -19,7 +19,7 @@ pub(crate) use isa::Isa;
 pub use level::Level;
 pub(crate) use quantize::{dequantize, quantize};
 pub(crate) use rans::{Coded, Job, Source, rans_decode, rans_encode, rans_index};
-pub(crate) use transform::{channel_matrix, feature_to_int, int_to_feature, pack_pairs, separable};
+pub(crate) use transform::{PADDING, channel_matrix, feature_to_int, int_to_feature, pack_pairs, separable};
 
 /// Whether table look-ups by gather instructions are the faster ones on this machine.
 pub(crate) fn gathers_pay(_level: Level) -> bool {

@@ -39,15 +39,23 @@ impl Coded {
     }
 
     /// Sum of the costs of the symbols, in 1/256 bit, or any number from `enough` on if it is more.
+    #[inline(always)]
     pub fn cost(&self, symbols: &[i32], bank: &Bank, enough: u64) -> u64 {
         let costs = bank.costs();
         let mut sum = 0;
-        for (indices, symbols) in self.indices.chunks(4096).zip(symbols.chunks(4096)) {
-            for (&index, &symbol) in indices.iter().zip(symbols) {
-                sum += u64::from(match costs[usize::from(index) & (costs.len() - 1)] {
-                    cost if index & HAS_RAW == 0 && cost != u32::MAX => cost,
-                    _ => bank.cost(table_of(index), symbol),
-                });
+        for (indices, symbols) in self.indices.chunks(MAX_LANES).zip(symbols.chunks(MAX_LANES)) {
+            let mut run = 0;
+            let mut rare = false;
+            for &index in &indices[..symbols.len()] {
+                let cost = costs[usize::from(index) & (costs.len() - 1)];
+                rare |= index & HAS_RAW != 0 || cost == u32::MAX;
+                run += cost & 0xffff;
+            }
+            sum += u64::from(run);
+            if rare {
+                sum -= u64::from(run);
+                let cost = |(&index, &symbol): (&u16, &i32)| u64::from(bank.cost(table_of(index), symbol));
+                sum += indices.iter().zip(symbols).map(cost).sum::<u64>();
             }
             if sum >= enough {
                 break;
@@ -311,9 +319,19 @@ fn decode<S: Isa, const V: usize, const GATHER: bool>(
                 for (wide, &table) in wide.iter_mut().zip(&tables) {
                     *wide = u32::from(table) << PROBABILITY_BITS;
                 }
-                for first in (0..count).step_by(lanes) {
+                let mut first = 0;
+                if V == 0 {
+                    let (out, tables) = (&mut decoded[..count], &wide[..count]);
+                    first = match lanes {
+                        1 => few::<1>(out, tables, bank, &mut own, &mut words)?,
+                        2 => few::<2>(out, tables, bank, &mut own, &mut words)?,
+                        4 => few::<4>(out, tables, bank, &mut own, &mut words)?,
+                        _ => 0,
+                    };
+                }
+                for first in (first..count).step_by(lanes) {
                     let group = lanes.min(count - first);
-                    if bytes.len() - words.at < SLACK {
+                    if V == 0 || bytes.len() - words.at < SLACK {
                         if V > 0 {
                             own = spill::<S, V>(&states);
                         }
@@ -323,10 +341,6 @@ fn decode<S: Isa, const V: usize, const GATHER: bool>(
                         continue;
                     }
                     let (out, tables) = (&mut decoded[first..], &wide[first..]);
-                    if V == 0 {
-                        few(out, tables, group, bank, &mut own, &mut words)?;
-                        continue;
-                    }
                     let tokens = vectors::<S, V, GATHER>(simd, &mut states, &mut words, tables, group, bank, out);
                     if let Some(tokens) = tokens {
                         own = spill::<S, V>(&states);
@@ -395,37 +409,49 @@ fn vectors<S: Isa, const V: usize, const GATHER: bool>(
     })
 }
 
-/// As [`vectors`] and what follows it, one lane after the other.
+/// A whole run of symbols, one lane after the other; at most four lanes.
+///
+/// Only groups that cannot run out of words are decoded: gives back how many symbols were.
 #[inline(always)]
-fn few(
+fn few<const L: usize>(
     out: &mut [i32],
     tables: &[u32],
-    count: usize,
     bank: &Bank,
-    states: &mut [u32; MAX_LANES],
+    own: &mut [u32; MAX_LANES],
     words: &mut Words<'_>,
-) -> Result<()> {
+) -> Result<usize> {
     let (slots, intervals) = (bank.slots(), bank.intervals());
-    let mut tokens = [0u8; MAX_LANES];
-    let mut largest = 0;
-    let window: &[u8; SLACK] = words.bytes[words.at..].first_chunk().unwrap_or(&[0; SLACK]);
-    let mut used = 0;
-    for lane in 0..count {
-        let (old, table) = (states[lane], tables[lane]);
-        let slot = old & (TOTAL - 1);
-        let token = slots[(table | slot) as usize & (slots.len() - 4)];
-        let index = (table >> (PROBABILITY_BITS - TOKENS.ilog2())) as usize | usize::from(token);
-        let interval = intervals[index & (intervals.len() - 1)];
-        let new = (interval >> 16) * (old >> PROBABILITY_BITS) + slot - (interval & 0xffff);
-        let word = u32::from(u16::from_le_bytes([window[used % SLACK], window[(used + 1) % SLACK]]));
-        let need = new < LOWEST;
-        states[lane] = if need { new << 16 | word } else { new };
-        used += 2 * usize::from(need);
-        tokens[lane] = token;
-        largest = largest.max(token);
-        let (magnitude, sign) = ((i32::from(token) + 1) >> 1, i32::from(token & 1) - 1);
-        out[lane] = (magnitude ^ sign) - sign;
+    let mut states: [u32; L] = *own.first_chunk().unwrap_or(&[0; L]);
+    let mut done = 0;
+    for (out, tables) in out.as_chunks_mut::<L>().0.iter_mut().zip(tables.as_chunks::<L>().0) {
+        let Some(window) = words.bytes[words.at..].first_chunk::<16>() else { break };
+        let mut tokens = [0u8; L];
+        let mut used = 0;
+        for lane in 0..L {
+            let (old, table) = (states[lane], tables[lane]);
+            let slot = old & (TOTAL - 1);
+            let token = slots[(table | slot) as usize & (slots.len() - 4)];
+            let index = (table >> (PROBABILITY_BITS - TOKENS.ilog2())) as usize | usize::from(token);
+            let interval = intervals[index & (intervals.len() - 1)];
+            let new = (interval >> 16) * (old >> PROBABILITY_BITS) + slot - (interval & 0xffff);
+            let word = u32::from(u16::from_le_bytes([window[used & 15], window[(used + 1) & 15]]));
+            let need = new < LOWEST;
+            states[lane] = if need { new << 16 | word } else { new };
+            used += 2 * usize::from(need);
+            tokens[lane] = token;
+            let (magnitude, sign) = ((i32::from(token) + 1) >> 1, i32::from(token & 1) - 1);
+            out[lane] = (magnitude ^ sign) - sign;
+        }
+        words.at += used;
+        done += L;
+        if tokens.iter().any(|&token| token > LAST_WITHOUT_BITS) {
+            let mut all = [0; MAX_LANES];
+            all[..L].copy_from_slice(&tokens);
+            own[..L].copy_from_slice(&states);
+            decode_raw(out, &all, own, words)?;
+            states = *own.first_chunk().unwrap_or(&[0; L]);
+        }
     }
-    words.at += used;
-    if largest > LAST_WITHOUT_BITS { decode_raw(&mut out[..count], &tokens, states, words) } else { Ok(()) }
+    own[..L].copy_from_slice(&states);
+    Ok(done)
 }

@@ -102,8 +102,12 @@ fn transpose<S: Isa>(
     }
 }
 
+/// Values that buffers have beyond a block, for whole vectors to be read and written at its end.
+pub(crate) const PADDING: usize = 32;
+
 /// Both passes of a block DCT, or of its inverse if `transpose`; see
-/// [`portable::block_dct`](crate::kernels::portable::block_dct).
+/// [`portable::block_dct`](crate::kernels::portable::block_dct). `block` and `scratch` have
+/// [`PADDING`] more values.
 #[inline(always)]
 pub(crate) fn separable<S: Isa>(
     simd: S,
@@ -115,75 +119,70 @@ pub(crate) fn separable<S: Isa>(
     transpose: bool,
 ) {
     let (rows, columns) = (row_matrix.len().isqrt(), column_matrix.len().isqrt());
-    pass(simd, block, scratch, columns * channels, rows, row_matrix, row_shift, transpose);
-    pass(simd, scratch, block, channels, columns, column_matrix, column_shift, transpose);
+    let across = Pass { width: columns * channels, groups: 1, matrix: row_matrix, shift: row_shift, transpose };
+    across.run(simd, block, scratch);
+    let along = Pass { width: channels, groups: rows, matrix: column_matrix, shift: column_shift, transpose };
+    along.run(simd, scratch, block);
 }
 
-/// For every group of `length` vectors of `width` values: as many sums of them.
-#[inline(always)]
-#[expect(clippy::too_many_arguments, reason = "one call a pass")]
-fn pass<S: Isa>(
-    simd: S,
-    input: &[i16],
-    output: &mut [i16],
+/// For every group of vectors of `width` values, as many as the matrix has rows: as many sums of them.
+struct Pass<'a> {
     width: usize,
-    length: usize,
-    matrix: &[i16],
+    groups: usize,
+    matrix: &'a [i16],
     shift: u32,
     transpose: bool,
-) {
-    let lanes = S::i16s::LEN;
-    let entry = |to: usize, from: usize| match (from < length, transpose) {
-        (false, _) => 0,
-        (true, false) => matrix[to * length + from],
-        (true, true) => matrix[from * length + to],
-    };
-    let pairs = length.div_ceil(2);
-    // Pairs of factors, as the two halves of an i32.
-    let mut factors = [0i32; MAX_SIDE * MAX_SIDE / 2 + MAX_SIDE / 2];
-    for to in 0..length {
-        for pair in 0..pairs {
-            factors[to * pairs + pair] = pair_of(entry(to, 2 * pair), entry(to, 2 * pair + 1));
-        }
-    }
-    let zero = S::i16s::splat(simd, 0);
-    let mut zipped = [(zero, zero); MAX_SIDE / 2];
-    for (input, output) in input.chunks_exact(length * width).zip(output.chunks_exact_mut(length * width)) {
-        for at in (0..width).step_by(lanes) {
-            let count = lanes.min(width - at);
-            let load = |row: usize| {
-                if row >= length { zero } else { load_part::<S>(simd, &input[row * width + at..][..count]) }
-            };
-            for (pair, zipped) in zipped[..pairs].iter_mut().enumerate() {
-                let (even, odd) = (load(2 * pair), load(2 * pair + 1));
-                *zipped = (even.zip_low(odd), even.zip_high(odd));
-            }
-            for to in 0..length {
-                let mut low = S::i32s::splat(simd, 0);
-                let mut high = low;
-                for (zipped, &factor) in zipped[..pairs].iter().zip(&factors[to * pairs..][..pairs]) {
-                    let factor: S::i16s = S::i32s::splat(simd, factor).bitcast();
-                    low += simd.pair_products(zipped.0, factor);
-                    high += simd.pair_products(zipped.1, factor);
-                }
-                let sums = round_shift::<S>(low, shift).saturating_narrow(round_shift::<S>(high, shift));
-                let out = &mut output[to * width + at..][..count];
-                if count == lanes {
-                    sums.store_slice(out);
-                } else {
-                    out.copy_from_slice(&sums.as_slice()[..count]);
-                }
-            }
-        }
-    }
 }
 
-#[inline(always)]
-fn load_part<S: Isa>(simd: S, values: &[i16]) -> S::i16s {
-    if values.len() == S::i16s::LEN {
-        return S::i16s::from_slice(simd, values);
+impl Pass<'_> {
+    #[inline(always)]
+    fn run<S: Isa>(&self, simd: S, input: &[i16], output: &mut [i16]) {
+        let Pass { width, groups, matrix, shift, transpose } = *self;
+        let lanes = S::i16s::LEN;
+        let length = matrix.len().isqrt();
+        let entry = |to: usize, from: usize| match (from < length, transpose) {
+            (false, _) => 0,
+            (true, false) => matrix[to * length + from],
+            (true, true) => matrix[from * length + to],
+        };
+        let pairs = length.div_ceil(2);
+        // Pairs of factors, as the two halves of an i32.
+        let mut factors = [0i32; MAX_SIDE * MAX_SIDE / 2 + MAX_SIDE / 2];
+        for to in 0..length {
+            for pair in 0..pairs {
+                factors[to * pairs + pair] = pair_of(entry(to, 2 * pair), entry(to, 2 * pair + 1));
+            }
+        }
+        let zero = S::i16s::splat(simd, 0);
+        let mut zipped = [(zero, zero); MAX_SIDE / 2];
+        for group in (0..groups).map(|group| group * length * width) {
+            // From the last vector to the first: what it writes beyond its row is written again by the
+            // first vector of the next row.
+            for at in (0..width).step_by(lanes).rev() {
+                for (pair, zipped) in zipped[..pairs].iter_mut().enumerate() {
+                    let row = group + 2 * pair * width + at;
+                    let even = S::i16s::from_slice(simd, &input[row..row + lanes]);
+                    let odd = match input.get(row + width..row + width + lanes) {
+                        Some(odd) if 2 * pair + 1 < length => S::i16s::from_slice(simd, odd),
+                        _ => zero,
+                    };
+                    *zipped = (even.zip_low(odd), even.zip_high(odd));
+                }
+                for to in 0..length {
+                    let mut low = S::i32s::splat(simd, 0);
+                    let mut high = low;
+                    for (zipped, &factor) in zipped[..pairs].iter().zip(&factors[to * pairs..][..pairs]) {
+                        let factor: S::i16s = S::i32s::splat(simd, factor).bitcast();
+                        low += simd.pair_products(zipped.0, factor);
+                        high += simd.pair_products(zipped.1, factor);
+                    }
+                    let sums = round_shift::<S>(low, shift).saturating_narrow(round_shift::<S>(high, shift));
+                    let row = group + to * width + at;
+                    sums.store_slice(&mut output[row..row + lanes]);
+                }
+            }
+        }
     }
-    S::i16s::from_fn(simd, |i| if i < values.len() { values[i] } else { 0 })
 }
 
 #[inline(always)]
@@ -215,20 +214,18 @@ pub(crate) fn pack_pairs(matrix: &[i16], channels: usize) -> Vec<i32> {
     pairs
 }
 
-/// A channel matrix applied to each of a run of rows of `channels` values, as
-/// [`portable::channel_matrix`](crate::kernels::portable::channel_matrix); `pairs` is from [`pack_pairs`].
+/// As [`portable::channel_matrix`](crate::kernels::portable::channel_matrix); `pairs` is from
+/// [`pack_pairs`]. `output` has [`PADDING`] more values.
 #[inline(always)]
 pub(crate) fn channel_matrix<S: Isa>(simd: S, input: &[i16], pairs: &[i32], shift: u32, output: &mut [i32]) {
-    let channels = output.len();
-    let width = channels.next_multiple_of(OUTPUTS);
+    let width = input.len().next_multiple_of(OUTPUTS);
     for first in (0..width).step_by(4 * OUTPUTS) {
-        let blocks = (width - first).min(4 * OUTPUTS) / OUTPUTS;
-        let out = &mut output[first..channels.min(first + 4 * OUTPUTS)];
-        match blocks {
-            1 => outputs::<S, 1>(simd, input, &pairs[first..], width, shift, out),
-            2 => outputs::<S, 2>(simd, input, &pairs[first..], width, shift, out),
-            3 => outputs::<S, 3>(simd, input, &pairs[first..], width, shift, out),
-            _ => outputs::<S, 4>(simd, input, &pairs[first..], width, shift, out),
+        let (pairs, output) = (&pairs[first..], &mut output[first..]);
+        match (width - first) / OUTPUTS {
+            1 => outputs::<S, 1>(simd, input, pairs, width, shift, output),
+            2 => outputs::<S, 2>(simd, input, pairs, width, shift, output),
+            3 => outputs::<S, 3>(simd, input, pairs, width, shift, output),
+            _ => outputs::<S, 4>(simd, input, pairs, width, shift, output),
         }
     }
 }
@@ -243,25 +240,30 @@ fn outputs<S: Isa, const N: usize>(
     shift: u32,
     output: &mut [i32],
 ) {
-    let vectors = OUTPUTS / S::i32s::LEN;
+    let lanes = S::i32s::LEN;
+    let vectors = OUTPUTS / lanes;
     let mut sums = [[S::i32s::splat(simd, 0); OUTPUTS / 4]; N];
-    for (pair, row) in pairs.chunks(width).enumerate() {
-        let value = pair_of(input[2 * pair], input.get(2 * pair + 1).copied().unwrap_or(0));
-        let value: S::i16s = S::i32s::splat(simd, value).bitcast();
+    let mut add = |pair: i32, row: &[i32]| {
+        let value: S::i16s = S::i32s::splat(simd, pair).bitcast();
         let row = &row[..N * OUTPUTS];
         for (n, sums) in sums.iter_mut().enumerate() {
             for (v, sum) in sums[..vectors].iter_mut().enumerate() {
-                let at = n * OUTPUTS + v * S::i32s::LEN;
-                let factors: S::i16s = S::i32s::from_slice(simd, &row[at..at + S::i32s::LEN]).bitcast();
+                let at = n * OUTPUTS + v * lanes;
+                let factors: S::i16s = S::i32s::from_slice(simd, &row[at..at + lanes]).bitcast();
                 *sum += simd.pair_products(factors, value);
             }
         }
+    };
+    let (whole, rest) = input.as_chunks::<2>();
+    for (&[even, odd], row) in whole.iter().zip(pairs.chunks(width)) {
+        add(pair_of(even, odd), row);
     }
-    let mut all = [[0i32; OUTPUTS]; N];
-    for (all, sums) in all.iter_mut().zip(&sums) {
-        for (out, &sum) in all.chunks_exact_mut(S::i32s::LEN).zip(sums) {
+    if let Some(&last) = rest.first() {
+        add(pair_of(last, 0), &pairs[whole.len() * width..]);
+    }
+    for (out, sums) in output[..N * OUTPUTS].chunks_exact_mut(OUTPUTS).zip(&sums) {
+        for (out, &sum) in out.chunks_exact_mut(lanes).zip(sums) {
             round_shift::<S>(sum, shift).store_slice(out);
         }
     }
-    output.copy_from_slice(&all.as_flattened()[..output.len()]);
 }
