@@ -47,8 +47,8 @@ pub(crate) trait BlockKernels: Copy {
     fn block_dct(self, block: &mut [i16], channels: usize, dct: DctPair<'_>, scratch: &mut [i16]);
     fn block_idct(self, block: &mut [i16], channels: usize, dct: DctPair<'_>, scratch: &mut [i16]);
     /// The forward matrix of a pair, with `shift` in place of its own.
-    fn forward_matrix(self, input: &[i16], pair: &ChannelPair, shift: u32, output: &mut [i32]);
-    fn inverse_matrix(self, input: &[i16], pair: &ChannelPair, output: &mut [i32]);
+    fn forward_matrix(self, input: &[i16], channels: usize, pair: &ChannelPair, shift: u32, output: &mut [i32]);
+    fn inverse_matrix(self, input: &[i16], channels: usize, pair: &ChannelPair, output: &mut [i32]);
     fn quantize(self, coefficients: &[i32], active: &[u32], quantizers: &Quantizers, symbols: &mut [i32]);
     fn dequantize(self, symbols: &[i32], active: &[u32], dequantizers: &Dequantizers, coefficients: &mut [i32]);
 }
@@ -68,12 +68,12 @@ impl BlockKernels for PortableBlocks {
         portable::block_idct(block, channels, rows, columns, scratch);
     }
 
-    fn forward_matrix(self, input: &[i16], pair: &ChannelPair, shift: u32, output: &mut [i32]) {
-        portable::channel_matrix(input, &pair.forward, shift, &mut output[..input.len()]);
+    fn forward_matrix(self, input: &[i16], channels: usize, pair: &ChannelPair, shift: u32, output: &mut [i32]) {
+        portable::channel_matrix(&input[..channels], &pair.forward, shift, &mut output[..channels]);
     }
 
-    fn inverse_matrix(self, input: &[i16], pair: &ChannelPair, output: &mut [i32]) {
-        portable::channel_matrix(input, &pair.inverse, pair.inverse_shift, &mut output[..input.len()]);
+    fn inverse_matrix(self, input: &[i16], channels: usize, pair: &ChannelPair, output: &mut [i32]) {
+        portable::channel_matrix(&input[..channels], &pair.inverse, pair.inverse_shift, &mut output[..channels]);
     }
 
     fn quantize(self, coefficients: &[i32], active: &[u32], quantizers: &Quantizers, symbols: &mut [i32]) {
@@ -101,13 +101,13 @@ impl<S: Isa> BlockKernels for SimdBlocks<S> {
     }
 
     #[inline(always)]
-    fn forward_matrix(self, input: &[i16], pair: &ChannelPair, shift: u32, output: &mut [i32]) {
-        simd::channel_matrix(self.0, input, &pair.forward_pairs, shift, output);
+    fn forward_matrix(self, input: &[i16], channels: usize, pair: &ChannelPair, shift: u32, output: &mut [i32]) {
+        simd::channel_matrix(self.0, input, channels, &pair.forward_pairs, shift, output);
     }
 
     #[inline(always)]
-    fn inverse_matrix(self, input: &[i16], pair: &ChannelPair, output: &mut [i32]) {
-        simd::channel_matrix(self.0, input, &pair.inverse_pairs, pair.inverse_shift, output);
+    fn inverse_matrix(self, input: &[i16], channels: usize, pair: &ChannelPair, output: &mut [i32]) {
+        simd::channel_matrix(self.0, input, channels, &pair.inverse_pairs, pair.inverse_shift, output);
     }
 
     #[inline(always)]

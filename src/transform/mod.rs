@@ -154,8 +154,8 @@ fn forward_blocks(
             // In order: what a matrix writes beyond its row, the next one writes again.
             for (band, &matrix) in profile.band_matrix.iter().enumerate() {
                 let pair = &profile.matrices[usize::from(matrix)];
-                let (values, out) = (&block[band * channels..][..channels], &mut coefficients[band * channels..]);
-                kernel.forward_matrix(values, pair, pair.forward_shift - COEFFICIENT_BITS, out);
+                let (values, out) = (&block[band * channels..], &mut coefficients[band * channels..]);
+                kernel.forward_matrix(values, channels, pair, pair.forward_shift - COEFFICIENT_BITS, out);
             }
         }
         sink.block(&coefficients[..bands * channels], kernel);
@@ -203,9 +203,10 @@ fn inverse_blocks(
             *value = round_shift(coefficient, COEFFICIENT_BITS).clamp(-32_768, 32_767) as i16;
         }
         if !profile.matrices.is_empty() {
-            for (values, &matrix) in block.chunks_exact_mut(channels).zip(&profile.band_matrix) {
-                kernel.inverse_matrix(values, &profile.matrices[usize::from(matrix)], sums);
-                for (value, &sum) in values.iter_mut().zip(sums.iter()) {
+            for (band, &matrix) in profile.band_matrix.iter().enumerate() {
+                let values = &mut block[band * channels..];
+                kernel.inverse_matrix(values, channels, &profile.matrices[usize::from(matrix)], sums);
+                for (value, &sum) in values[..channels].iter_mut().zip(sums.iter()) {
                     *value = sum.clamp(-32_768, 32_767) as i16;
                 }
             }

@@ -3,7 +3,7 @@
 
 use fearless_simd::prelude::*;
 
-use super::isa::{Isa, look_up};
+use super::isa::{Isa, table_at};
 use crate::entropy::bank::{PROBABILITY_BITS, TOTAL};
 use crate::error::Result;
 use crate::kernels::portable::{
@@ -34,7 +34,7 @@ impl<'a, S: Isa, const V: usize> Decoding<'a, S, V> {
     fn new(simd: S, job: &'a mut ByteJob<'_>) -> Result<Self> {
         let mut own = [LOWEST; MAX_LANES];
         let words = Words::open(job.bytes, 0, &mut own)?;
-        let states = std::array::from_fn(|v| S::u32s::from_slice(simd, &own[v * S::u32s::LEN..][..S::u32s::LEN]));
+        let states = std::array::from_fn(#[inline(always)] |v| S::u32s::from_slice(simd, &own[v * S::u32s::LEN..][..S::u32s::LEN]));
         Ok(Decoding { words, states, symbols: job.symbols })
     }
 
@@ -50,7 +50,7 @@ impl<'a, S: Isa, const V: usize> Decoding<'a, S, V> {
         let mut slots = [S::u32s::splat(simd, 0); V];
         for (state, slot) in self.states.iter_mut().zip(&mut slots) {
             let index = *state & (TOTAL - 1);
-            let entry = if GATHER { simd.gather(&*table.slots, index) } else { look_up(simd, &*table.slots, index) };
+            let entry = table_at::<S, GATHER>(simd, &*table.slots, index);
             let new = ((entry >> 8) & (TOTAL - 1)) * (*state >> PROBABILITY_BITS) + (entry >> 20);
             let need = new.simd_lt(LOWEST);
             let next: S::u16s = S::u8s::from_slice(simd, &self.words.bytes[self.words.at..][..4 * width]).bitcast();
@@ -149,7 +149,7 @@ pub(crate) fn histogram<S: Isa>(simd: S, symbols: &[u8]) -> [u32; SYMBOLS] {
     for part in symbols[..whole].chunks(255 * width) {
         for first in (0..=largest).step_by(4) {
             let mut sums = [zero; 4];
-            let letters: [S::u8s; 4] = std::array::from_fn(|i| S::u8s::splat(simd, first + i as u8));
+            let letters: [S::u8s; 4] = std::array::from_fn(#[inline(always)] |i| S::u8s::splat(simd, first + i as u8));
             for vector in part.chunks_exact(width) {
                 let vector = S::u8s::from_slice(simd, vector);
                 for (sum, &letter) in sums.iter_mut().zip(&letters) {
@@ -199,7 +199,6 @@ fn encode<S: Isa, const V: usize, const GATHER: bool>(
     out: &mut Vec<u8>,
 ) -> bool {
     let width = S::u32s::LEN;
-    let get = |table: &[u32], index| if GATHER { simd.gather(table, index) } else { look_up(simd, table, index) };
     // A symbol gives up one word at most; words are written from the end of the buffer.
     words.resize(symbols.len() + MAX_LANES, 0);
     let mut top = words.len();
@@ -215,7 +214,7 @@ fn encode<S: Isa, const V: usize, const GATHER: bool>(
             words[top] = word;
         });
     }
-    let mut states: [S::u32s; V] = std::array::from_fn(|v| S::u32s::from_slice(simd, &own[v * width..][..width]));
+    let mut states: [S::u32s; V] = std::array::from_fn(#[inline(always)] |v| S::u32s::from_slice(simd, &own[v * width..][..width]));
     for start in (0..whole).step_by(MAX_LANES).rev() {
         let mut bytes = [0u8; 2 * MAX_LANES];
         bytes[..MAX_LANES].copy_from_slice(&symbols[start..start + MAX_LANES]);
@@ -229,7 +228,7 @@ fn encode<S: Isa, const V: usize, const GATHER: bool>(
         }
         for v in (0..V).rev() {
             let old = states[v];
-            let interval = get(&table.intervals, index[v]);
+            let interval = table_at::<S, GATHER>(simd, &table.intervals, index[v]);
             let (frequency, begin) = (interval >> 16, interval & 0xffff);
             least = least.min(frequency);
             let need = (old >> (32 - PROBABILITY_BITS)).simd_ge(frequency);

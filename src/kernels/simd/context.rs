@@ -61,7 +61,7 @@ impl Neighbourhood {
                 let (left, up) = (run_of(&self.here, column), run_of(&self.above, column + 1));
                 let (up_left, up_right) = (run_of(&self.above, column), run_of(&self.above, column + 2));
                 let mut chosen = tables[0];
-                let sums: Run = std::array::from_fn(|i| 2 * (left[i] + up[i]) + up_left[i] + up_right[i]);
+                let sums: Run = std::array::from_fn(#[inline(always)] |i| 2 * (left[i] + up[i]) + up_left[i] + up_right[i]);
                 for (&threshold, table) in THRESHOLDS.iter().zip(&tables[1..]) {
                     for i in 0..MAX_LANES {
                         chosen[i] = if sums[i] >= threshold as u8 { table[i] } else { chosen[i] };

@@ -8,7 +8,7 @@
 use fearless_simd::prelude::*;
 
 use super::context::{Neighbourhood, Run};
-use super::isa::{Isa, look_up, look_up_bytes};
+use super::isa::{Isa, look_up_bytes, table_at};
 use crate::entropy::bank::{Bank, PROBABILITY_BITS, TOTAL};
 use crate::entropy::token::{FIRST_BUCKET, LAST_WITHOUT_BITS, TOKENS};
 use crate::error::Result;
@@ -81,7 +81,7 @@ pub(crate) fn rans_index(model: &ContextModel<'_>, symbols: &[i32], coded: &mut 
                 let mut all = [0; MAX_LANES];
                 all[..symbols.len()].copy_from_slice(symbols);
                 neighbourhood.put(model, column, run, &all);
-                let of: [u16; MAX_LANES] = std::array::from_fn(|i| index_of(all[i], tables[i]));
+                let of: [u16; MAX_LANES] = std::array::from_fn(#[inline(always)] |i| index_of(all[i], tables[i]));
                 indices.copy_from_slice(&of[..indices.len()]);
             }
         }
@@ -131,7 +131,6 @@ fn encode<S: Isa, const V: usize, const GATHER: bool>(simd: S, job: &Job<'_>, co
     let Job { symbols, at, channels, lanes, bank } = *job;
     let Coded { indices, words, steps, .. } = coded;
     let width = S::u32s::LEN;
-    let get = |table: &[u32], index| if GATHER { simd.gather(table, index) } else { look_up(simd, table, index) };
     let intervals = bank.intervals();
     let mut states = [S::u32s::splat(simd, LOWEST); V];
     // Words are written from the end of the buffer to its beginning.
@@ -155,7 +154,7 @@ fn encode<S: Isa, const V: usize, const GATHER: bool>(simd: S, job: &Job<'_>, co
             let mut interval = [S::u32s::splat(simd, 0); V];
             let mut hard = false;
             for v in 0..V {
-                interval[v] = get(intervals, index[v]);
+                interval[v] = table_at::<S, GATHER>(simd, intervals, index[v]);
                 // A symbol with raw bits, or a token without an interval.
                 let rare = (index[v] & u32::from(HAS_RAW)).simd_gt(0) | (interval[v] >> 16).simd_eq(0);
                 hard |= rare.to_bitmask() & active(count, v * width, width) != 0;
@@ -163,7 +162,7 @@ fn encode<S: Isa, const V: usize, const GATHER: bool>(simd: S, job: &Job<'_>, co
             if hard {
                 let mut own = spill::<S, V>(&states);
                 let group = &symbols[start..start + count];
-                let tables: Run = std::array::from_fn(|i| table_of(indices[i]));
+                let tables: Run = std::array::from_fn(#[inline(always)] |i| table_of(indices[i]));
                 steps.clear();
                 push_group(group, &tables[..count], bank, steps);
                 for step in steps.iter().rev() {
@@ -257,7 +256,7 @@ fn spill<S: Isa, const V: usize>(states: &[S::u32s; V]) -> [u32; MAX_LANES] {
 
 #[inline(always)]
 fn fill<S: Isa, const V: usize>(simd: S, own: &[u32; MAX_LANES]) -> [S::u32s; V] {
-    std::array::from_fn(|v| S::u32s::from_slice(simd, &own[v * S::u32s::LEN..][..S::u32s::LEN]))
+    std::array::from_fn(#[inline(always)] |v| S::u32s::from_slice(simd, &own[v * S::u32s::LEN..][..S::u32s::LEN]))
 }
 
 /// A chunk to decode.
@@ -372,7 +371,6 @@ fn vectors<S: Isa, const V: usize, const GATHER: bool>(
     out: &mut [i32],
 ) -> Option<[u8; MAX_LANES]> {
     let width = S::u32s::LEN;
-    let get = |table: &[u32], index| if GATHER { simd.gather(table, index) } else { look_up(simd, table, index) };
     let mut tokens = [S::u32s::splat(simd, 0); V];
     let mut raw = false;
     for v in 0..V {
@@ -381,7 +379,7 @@ fn vectors<S: Isa, const V: usize, const GATHER: bool>(
         let slot = old & (TOTAL - 1);
         let at = table | slot;
         let token = if GATHER { simd.gather_bytes(bank.slots(), at) } else { look_up_bytes(simd, bank.slots(), at) };
-        let interval = get(bank.intervals(), (table >> (PROBABILITY_BITS - TOKENS.ilog2())) | token);
+        let interval = table_at::<S, GATHER>(simd, bank.intervals(), (table >> (PROBABILITY_BITS - TOKENS.ilog2())) | token);
         let new = (interval >> 16) * (old >> PROBABILITY_BITS) + slot - (interval & 0xffff);
         let mut need = new.simd_lt(LOWEST);
         let whole = count >= (v + 1) * width;

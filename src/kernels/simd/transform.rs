@@ -79,11 +79,10 @@ fn transpose<S: Isa>(
     for y in (0..height).step_by(SQUARE) {
         for x in (0..width).step_by(SQUARE) {
             if y + SQUARE <= height && x + SQUARE <= width {
-                let row = |i: usize| i16x8::from_slice(simd, &from[(y + i) * from_stride + x..][..SQUARE]);
-                let mut rows: [i16x8<S>; SQUARE] = std::array::from_fn(row);
+                let mut rows: [i16x8<S>; SQUARE] = std::array::from_fn(#[inline(always)] |i| i16x8::from_slice(simd, &from[(y + i) * from_stride + x..][..SQUARE]));
                 // Three rounds of pairing row i with row i + 4.
                 for _ in 0..3 {
-                    rows = std::array::from_fn(|i| {
+                    rows = std::array::from_fn(#[inline(always)] |i| {
                         let (a, b) = (rows[i / 2], rows[i / 2 + SQUARE / 2]);
                         if i % 2 == 0 { a.zip_low(b) } else { a.zip_high(b) }
                     });
@@ -140,17 +139,14 @@ impl Pass<'_> {
         let Pass { width, groups, matrix, shift, transpose } = *self;
         let lanes = S::i16s::LEN;
         let length = matrix.len().isqrt();
-        let entry = |to: usize, from: usize| match (from < length, transpose) {
-            (false, _) => 0,
-            (true, false) => matrix[to * length + from],
-            (true, true) => matrix[from * length + to],
-        };
         let pairs = length.div_ceil(2);
         // Pairs of factors, as the two halves of an i32.
         let mut factors = [0i32; MAX_SIDE * MAX_SIDE / 2 + MAX_SIDE / 2];
         for to in 0..length {
-            for pair in 0..pairs {
-                factors[to * pairs + pair] = pair_of(entry(to, 2 * pair), entry(to, 2 * pair + 1));
+            for (pair, factor) in factors[to * pairs..][..pairs].iter_mut().enumerate() {
+                let (even, odd) = (2 * pair, 2 * pair + 1);
+                let at = if transpose { [even * length + to, odd * length + to] } else { [to * length + even, to * length + odd] };
+                *factor = pair_of(matrix[at[0]], if odd < length { matrix[at[1]] } else { 0 });
             }
         }
         let zero = S::i16s::splat(simd, 0);
@@ -215,10 +211,18 @@ pub(crate) fn pack_pairs(matrix: &[i16], channels: usize) -> Vec<i32> {
 }
 
 /// As [`portable::channel_matrix`](crate::kernels::portable::channel_matrix); `pairs` is from
-/// [`pack_pairs`]. `output` has [`PADDING`] more values.
+/// [`pack_pairs`]. `input` and `output` begin with the `channels` values and have [`PADDING`] more.
 #[inline(always)]
-pub(crate) fn channel_matrix<S: Isa>(simd: S, input: &[i16], pairs: &[i32], shift: u32, output: &mut [i32]) {
-    let width = input.len().next_multiple_of(OUTPUTS);
+pub(crate) fn channel_matrix<S: Isa>(
+    simd: S,
+    input: &[i16],
+    channels: usize,
+    pairs: &[i32],
+    shift: u32,
+    output: &mut [i32],
+) {
+    let width = channels.next_multiple_of(OUTPUTS);
+    let input = &input[..channels.next_multiple_of(2)];
     for first in (0..width).step_by(4 * OUTPUTS) {
         let (pairs, output) = (&pairs[first..], &mut output[first..]);
         match (width - first) / OUTPUTS {
@@ -230,7 +234,7 @@ pub(crate) fn channel_matrix<S: Isa>(simd: S, input: &[i16], pairs: &[i32], shif
     }
 }
 
-/// 16 N outputs of a channel matrix.
+/// 16 N outputs of a channel matrix. (An odd last input has a partner, whose factors are 0.)
 #[inline(always)]
 fn outputs<S: Isa, const N: usize>(
     simd: S,
@@ -243,23 +247,16 @@ fn outputs<S: Isa, const N: usize>(
     let lanes = S::i32s::LEN;
     let vectors = OUTPUTS / lanes;
     let mut sums = [[S::i32s::splat(simd, 0); OUTPUTS / 4]; N];
-    let mut add = |pair: i32, row: &[i32]| {
-        let value: S::i16s = S::i32s::splat(simd, pair).bitcast();
+    for (&[even, odd], row) in input.as_chunks::<2>().0.iter().zip(pairs.chunks(width)) {
+        let value: S::i16s = S::i32s::splat(simd, pair_of(even, odd)).bitcast();
         let row = &row[..N * OUTPUTS];
-        for (n, sums) in sums.iter_mut().enumerate() {
-            for (v, sum) in sums[..vectors].iter_mut().enumerate() {
+        for n in 0..N {
+            for v in 0..vectors {
                 let at = n * OUTPUTS + v * lanes;
                 let factors: S::i16s = S::i32s::from_slice(simd, &row[at..at + lanes]).bitcast();
-                *sum += simd.pair_products(factors, value);
+                sums[n][v] += simd.pair_products(factors, value);
             }
         }
-    };
-    let (whole, rest) = input.as_chunks::<2>();
-    for (&[even, odd], row) in whole.iter().zip(pairs.chunks(width)) {
-        add(pair_of(even, odd), row);
-    }
-    if let Some(&last) = rest.first() {
-        add(pair_of(last, 0), &pairs[whole.len() * width..]);
     }
     for (out, sums) in output[..N * OUTPUTS].chunks_exact_mut(OUTPUTS).zip(&sums) {
         for (out, &sum) in out.chunks_exact_mut(lanes).zip(sums) {
