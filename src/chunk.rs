@@ -7,13 +7,13 @@ use crate::kernels::portable::{
     ContextModel, ContextRule, MAX_LANES, Quantizer, RansScratch, RunSums, in_steps, quantize_one, rans_decode,
     rans_encode, tables_of,
 };
-use crate::kernels::simd::{self, Coded, Job, Neighbourhood, Source, dispatch};
+use crate::kernels::simd::{self, Coded, Decider, Job, Neighbourhood, Source, dispatch};
 use crate::kernels::{BlockKernels, Kernels, with_blocks};
 use crate::limits::Limits;
 use crate::plan::Plan;
 
 /// Largest magnitude for which rate decisions are made; larger ones are rounded.
-const RDO_MAX: i32 = 15;
+pub(crate) const RDO_MAX: i32 = 15;
 /// Payload bytes that a lane must be worth: its final state costs about three.
 const BYTES_PER_LANE: usize = 300;
 
@@ -71,7 +71,13 @@ impl Coding<'_> {
 }
 
 /// Coefficients (all coder channels of each block) to symbols (active channels of each block).
-pub(crate) fn quantize(coding: &Coding<'_>, plan: &Plan, coefficients: &[i32], symbols: &mut Vec<i32>) {
+pub(crate) fn quantize(
+    coding: &Coding<'_>,
+    plan: &Plan,
+    coefficients: &[i32],
+    symbols: &mut Vec<i32>,
+    scratch: &mut ChunkScratch,
+) {
     let channels = plan.active.len();
     let width = plan.channels.max(1);
     symbols.clear();
@@ -94,6 +100,12 @@ pub(crate) fn quantize(coding: &Coding<'_>, plan: &Plan, coefficients: &[i32], s
         let positions = first_row * coding.columns..end_row * coding.columns;
         let rows = &coefficients[positions.start * width..positions.end * width];
         let chunk = &mut symbols[positions.start * channels..positions.end * channels];
+        if let Kernels::Simd { level, gather } = coding.kernels {
+            let decider = Decider { model, plan, bank: coding.bank, lambda: u32::from(coding.lambda) };
+            let near = &mut scratch.near;
+            dispatch!(level, simd => decider.run(simd, gather, rows, chunk, near));
+            continue;
+        }
         for (position, row) in rows.chunks_exact(width).enumerate() {
             for first in (0..channels).step_by(MAX_LANES) {
                 let (before, rest) = chunk.split_at_mut(position * channels + first);
@@ -157,7 +169,7 @@ pub(crate) fn encode(
             coded.resize(symbols.len());
             for (first_row, range) in chunks() {
                 let (model, at) = (coding.model(plan, first_row), range.start);
-                dispatch!(level, _simd => simd::rans_index(&model, &symbols[range], coded, at));
+                dispatch!(level, simd => simd::rans_index(simd, &model, &symbols[range], coded, at));
             }
             let enough = (coding.chunks * MAX_LANES * BYTES_PER_LANE * 8) as u64 * u64::from(COST_ONE_BIT);
             coding.lanes.unwrap_or_else(|| {

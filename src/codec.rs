@@ -277,7 +277,8 @@ impl Encoder {
         let at = |index: i16, scratch: &mut Scratch, out: &mut Vec<u8>| {
             scratch.plan_for(profile, index);
             let coding = Coding { lambda: lambda_at(index), ..coding };
-            chunk::quantize(&coding, &scratch.plan, &scratch.coefficients, &mut scratch.symbols);
+            let Scratch { coefficients, symbols, chunk: buffers, plan, .. } = scratch;
+            chunk::quantize(&coding, plan, coefficients, symbols, buffers);
             code(index, scratch, out)
         };
         match quality {
@@ -333,7 +334,7 @@ impl Encoder {
             let kind = plain::plan(plan, params, symbols, coefficients, &grid, exponent, base + i32::from(index));
             let coding = Coding { bank: kind.bank(), context: kind.context, ..shape };
             out.clear();
-            chunk::quantize(&coding, plan, coefficients, symbols);
+            chunk::quantize(&coding, plan, coefficients, symbols, buffers);
             chunk::encode(&coding, header, params, plan, symbols, buffers, out)
         };
         match quality {

@@ -32,6 +32,8 @@ pub struct Bank {
     intervals: Vec<u32>,
     /// Cost of each token, raw bits included (escape: the token alone), in 1/256 bit.
     costs: Vec<[u32; TOKENS]>,
+    /// Cost of symbols 0 to 15, then 0 to -15, in each table; [`INTERVALS`] entries.
+    decision_costs: Vec<u32>,
 }
 
 impl Bank {
@@ -81,7 +83,15 @@ impl Bank {
         slots.resize(SLOTS, 0);
         costs.resize(INTERVALS / TOKENS, [u32::MAX; TOKENS]);
         intervals.resize(INTERVALS, 0);
-        Ok(Bank { frequencies, slots, intervals, costs })
+        let mut bank = Bank { frequencies, slots, intervals, costs, decision_costs: Vec::new() };
+        for table in 0..TABLES as u8 {
+            for magnitude in (0..16).chain((0..16).map(|magnitude: i32| -magnitude)) {
+                let cost = bank.cost(table, magnitude);
+                bank.decision_costs.push(cost);
+            }
+        }
+        bank.decision_costs.resize(INTERVALS, 0);
+        Ok(bank)
     }
 
     /// Frequencies of each table's tokens.
@@ -104,6 +114,11 @@ impl Bank {
     /// Start and frequency of each token of each table, [`INTERVALS`] entries.
     pub(crate) fn intervals(&self) -> &[u32] {
         &self.intervals
+    }
+
+    /// Cost of symbols 0 to 15, then 0 to -15, in each table; [`INTERVALS`] entries.
+    pub(crate) fn decision_costs(&self) -> &[u32] {
+        &self.decision_costs
     }
 
     /// Cost of each token of each table as [`Bank::cost`] counts it, `u32::MAX` for a token without an

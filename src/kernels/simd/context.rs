@@ -1,5 +1,8 @@
 //! Contexts from the magnitudes of the last two rows, a run of 32 channels at a time.
 
+use fearless_simd::prelude::*;
+use fearless_simd::u8x32;
+
 use crate::kernels::portable::{
     CONTEXTS, ContextModel, ContextRule, MAGNITUDE_CAP, MAX_LANES, RUN_BITS, RunSums, THRESHOLDS, run_class,
 };
@@ -49,25 +52,25 @@ impl Neighbourhood {
     /// The tables of a run of channels of a position. Runs are visited in order, and [`put`](Self::put)
     /// between them.
     #[inline(always)]
-    pub fn tables(&mut self, model: &ContextModel<'_>, column: usize, run: usize) -> Run {
+    pub fn tables<S: Simd>(&mut self, simd: S, model: &ContextModel<'_>, column: usize, run: usize) -> Run {
         let tables = &model.runs[run].tables;
         match model.rule {
             ContextRule::None => tables[0],
             ContextRule::Neighbours => {
-                let run_of = |bytes: &[u8], slot: usize| -> Run {
-                    let at = (slot * model.runs.len() + run) * MAX_LANES;
-                    bytes[at..at + MAX_LANES].try_into().unwrap_or([0; MAX_LANES])
-                };
-                let (left, up) = (run_of(&self.here, column), run_of(&self.above, column + 1));
-                let (up_left, up_right) = (run_of(&self.above, column), run_of(&self.above, column + 2));
-                let mut chosen = tables[0];
-                let sums: Run = std::array::from_fn(#[inline(always)] |i| 2 * (left[i] + up[i]) + up_left[i] + up_right[i]);
+                let stride = model.runs.len() * MAX_LANES;
+                let at = column * stride + run * MAX_LANES;
+                let left = u8x32::from_slice(simd, &self.here[at..at + MAX_LANES]);
+                let above = &self.above[at..at + 2 * stride + MAX_LANES];
+                let up_left = u8x32::from_slice(simd, &above[..MAX_LANES]);
+                let up = u8x32::from_slice(simd, &above[stride..stride + MAX_LANES]);
+                let up_right = u8x32::from_slice(simd, &above[2 * stride..]);
+                let sums = left + left + up + up + up_left + up_right;
+                let mut chosen = u8x32::from_slice(simd, &tables[0]);
                 for (&threshold, table) in THRESHOLDS.iter().zip(&tables[1..]) {
-                    for i in 0..MAX_LANES {
-                        chosen[i] = if sums[i] >= threshold as u8 { table[i] } else { chosen[i] };
-                    }
+                    let table = u8x32::from_slice(simd, table);
+                    chosen = sums.simd_ge(threshold as u8).select(table, chosen);
                 }
-                chosen
+                *chosen
             }
             ContextRule::Runs => {
                 let runs = model.runs.len();

@@ -17,7 +17,7 @@ pub(crate) use bytes::{bytes_decode, bytes_encode, histogram};
 pub(crate) use context::Neighbourhood;
 pub(crate) use isa::Isa;
 pub use level::Level;
-pub(crate) use quantize::{dequantize, quantize};
+pub(crate) use quantize::{Decider, dequantize, quantize};
 pub(crate) use rans::{Coded, Job, Source, rans_decode, rans_encode, rans_index};
 pub(crate) use transform::{PADDING, channel_matrix, feature_to_int, int_to_feature, pack_pairs, separable};
 

@@ -67,7 +67,13 @@ impl Coded {
 
 /// Fills in the indices of a chunk whose symbols begin at `at`: its contexts, tables and tokens.
 #[inline(always)]
-pub(crate) fn rans_index(model: &ContextModel<'_>, symbols: &[i32], coded: &mut Coded, at: usize) {
+pub(crate) fn rans_index<S: Isa>(
+    simd: S,
+    model: &ContextModel<'_>,
+    symbols: &[i32],
+    coded: &mut Coded,
+    at: usize,
+) {
     let Coded { indices, neighbourhood, .. } = coded;
     let width = (model.columns * model.channels).max(1);
     neighbourhood.start_chunk(model);
@@ -77,7 +83,7 @@ pub(crate) fn rans_index(model: &ContextModel<'_>, symbols: &[i32], coded: &mut 
         let positions = symbols.chunks_exact(model.channels).zip(indices.chunks_exact_mut(model.channels));
         for (column, (symbols, indices)) in positions.enumerate() {
             for (run, (symbols, indices)) in symbols.chunks(MAX_LANES).zip(indices.chunks_mut(MAX_LANES)).enumerate() {
-                let tables = neighbourhood.tables(model, column, run);
+                let tables = neighbourhood.tables(simd, model, column, run);
                 let mut all = [0; MAX_LANES];
                 all[..symbols.len()].copy_from_slice(symbols);
                 neighbourhood.put(model, column, run, &all);
@@ -311,7 +317,7 @@ fn decode<S: Isa, const V: usize, const GATHER: bool>(
         near.start_row(model.has_up(row));
         for (column, symbols) in symbols.chunks_exact_mut(channels).enumerate() {
             for (run, symbols) in symbols.chunks_mut(MAX_LANES).enumerate() {
-                let tables = near.tables(model, column, run);
+                let tables = near.tables(simd, model, column, run);
                 let count = symbols.len();
                 let mut decoded = [0i32; 2 * MAX_LANES];
                 let mut wide = [0u32; 2 * MAX_LANES];
