@@ -63,11 +63,13 @@ pub(crate) struct TransformScratch {
     other: Vec<i16>,
     sums: Vec<i32>,
     coefficients: Vec<i32>,
+    low: Vec<i16>,
+    high: Vec<i16>,
 }
 
 impl TransformScratch {
     fn resize(&mut self, pixels: usize, channels: usize) {
-        let TransformScratch { block, other, sums, coefficients } = self;
+        let TransformScratch { block, other, sums, coefficients, .. } = self;
         block.resize(pixels * channels + PADDING, 0);
         other.resize(pixels * channels + PADDING, 0);
         sums.resize(channels + PADDING, 0);
@@ -139,10 +141,16 @@ fn forward_blocks(
     let dct = dct_pair(profile);
     let TransformScratch { block, other, coefficients, .. } = scratch;
     for index in 0..blocks.count() {
-        blocks.pixels(grid, index / blocks.columns, index % blocks.columns, |pixel, position, _| {
-            let value = &values[position * channels..][..channels];
-            block[pixel * channels..][..channels].copy_from_slice(value);
-        });
+        blocks.pixels(
+            grid,
+            index / blocks.columns,
+            index % blocks.columns,
+            #[inline(always)]
+            |pixel, position, _| {
+                let value = &values[position * channels..][..channels];
+                block[pixel * channels..][..channels].copy_from_slice(value);
+            },
+        );
         if bands > 1 {
             kernel.block_dct(block, channels, dct, other);
         }
@@ -194,7 +202,11 @@ fn inverse_blocks(
     let (channels, bands) = (grid.channels, profile.bands());
     let dct = dct_pair(profile);
     let count = plan.active.len();
-    let TransformScratch { block, other, sums, coefficients } = scratch;
+    let TransformScratch { block, other, sums, coefficients, low, high } = scratch;
+    low.clear();
+    low.extend(profile.range.iter().map(|range| range[0]));
+    high.clear();
+    high.extend(profile.range.iter().map(|range| range[1]));
     for index in 0..blocks.count() {
         coefficients[..bands * channels].copy_from_slice(&profile.means);
         let row = &symbols[index * count..][..count];
@@ -214,14 +226,20 @@ fn inverse_blocks(
         if bands > 1 {
             kernel.block_idct(block, channels, dct, other);
         }
-        blocks.pixels(grid, index / blocks.columns, index % blocks.columns, |pixel, position, inside| {
-            if inside {
-                let from = &block[pixel * channels..][..channels];
-                let to = &mut values[position * channels..][..channels];
-                for ((value, &x), [low, high]) in to.iter_mut().zip(from).zip(&profile.range) {
-                    *value = x.clamp(*low, *high);
+        blocks.pixels(
+            grid,
+            index / blocks.columns,
+            index % blocks.columns,
+            #[inline(always)]
+            |pixel, position, inside| {
+                if inside {
+                    let from = &block[pixel * channels..][..channels];
+                    let to = &mut values[position * channels..][..channels];
+                    for (((value, &x), &low), &high) in to.iter_mut().zip(from).zip(&low[..]).zip(&high[..]) {
+                        *value = x.max(low).min(high);
+                    }
                 }
-            }
-        });
+            },
+        );
     }
 }

@@ -27,7 +27,7 @@ pub use context::{
     contexts_of, run_class, run_context, tables_of,
 };
 pub use pack::{pack, unpack};
-pub(crate) use quantize::in_steps;
+pub(crate) use quantize::{DequantizerRun, QuantizerRun, in_steps};
 pub use quantize::{
     COEFFICIENT_MAX, Dequantizer, Dequantizers, Quantizer, Quantizers, STEP_MAX, SYMBOL_MAX, dequantize,
     dequantize_one, quantize, quantize_one,

@@ -3,6 +3,8 @@
 //! Steps are named by an index n in 1/32 octave: step(n) = `POWERS[n % 32]` * 2^(n / 32 - 12), in
 //! coefficient units, so that 0.5 <= step < 65,536.
 
+use super::rans::MAX_LANES;
+
 /// Largest magnitude of a coefficient less its mean.
 pub const COEFFICIENT_MAX: i32 = (1 << 17) - 1;
 /// Largest magnitude of a symbol that stands for a coefficient; larger ones count as this one.
@@ -69,78 +71,106 @@ impl Dequantizer {
     }
 }
 
-/// Quantisers of a row of channels, field by field, so that vectors of them can be loaded.
+/// Quantisers of a row of channels, in runs of 32, field by field, so that vectors of them can be loaded.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Quantizers {
-    pub(crate) mean: Vec<i32>,
-    pub(crate) multiplier: Vec<u32>,
-    pub(crate) shift: Vec<u32>,
-    pub(crate) offset: Vec<u32>,
+    pub(crate) runs: Vec<QuantizerRun>,
+    len: usize,
+}
+
+/// Quantisers of a run of channels; zeros beyond the last.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct QuantizerRun {
+    pub mean: [i32; MAX_LANES],
+    pub multiplier: [u32; MAX_LANES],
+    pub shift: [u32; MAX_LANES],
+    pub offset: [u32; MAX_LANES],
 }
 
 impl Quantizers {
     /// Empties the row.
     pub fn clear(&mut self) {
-        let Quantizers { mean, multiplier, shift, offset } = self;
-        mean.clear();
-        [multiplier, shift, offset].into_iter().for_each(Vec::clear);
+        self.runs.clear();
+        self.len = 0;
     }
 
     /// Adds a channel.
     pub fn push(&mut self, quantizer: Quantizer) {
-        self.mean.push(quantizer.mean);
-        self.multiplier.push(quantizer.multiplier);
-        self.shift.push(quantizer.shift);
-        self.offset.push(quantizer.offset);
+        let place = self.len % MAX_LANES;
+        if place == 0 {
+            self.runs.push(QuantizerRun::default());
+        }
+        if let Some(run) = self.runs.last_mut() {
+            run.mean[place] = quantizer.mean;
+            run.multiplier[place] = quantizer.multiplier;
+            run.shift[place] = quantizer.shift;
+            run.offset[place] = quantizer.offset;
+        }
+        self.len += 1;
     }
 
     /// The quantiser of a channel.
     #[inline]
     pub fn get(&self, channel: usize) -> Quantizer {
+        let (run, place) = (&self.runs[channel / MAX_LANES], channel % MAX_LANES);
         Quantizer {
-            mean: self.mean[channel],
-            multiplier: self.multiplier[channel],
-            shift: self.shift[channel],
-            offset: self.offset[channel],
+            mean: run.mean[place],
+            multiplier: run.multiplier[place],
+            shift: run.shift[place],
+            offset: run.offset[place],
         }
     }
 }
 
-/// Dequantisers of a row of channels, field by field.
+/// Dequantisers of a row of channels, in runs of 32, field by field.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Dequantizers {
-    pub(crate) mean: Vec<i32>,
-    pub(crate) mantissa: Vec<u32>,
-    pub(crate) shift: Vec<u32>,
+    pub(crate) runs: Vec<DequantizerRun>,
+    len: usize,
+}
+
+/// Dequantisers of a run of channels; zeros beyond the last.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct DequantizerRun {
+    pub mean: [i32; MAX_LANES],
+    pub mantissa: [u32; MAX_LANES],
+    pub shift: [u32; MAX_LANES],
     /// In 1/16 step, for magnitude 1 in the low byte, then 2, then more.
-    pub(crate) towards_zero: Vec<u32>,
+    pub towards_zero: [u32; MAX_LANES],
 }
 
 impl Dequantizers {
     /// Empties the row.
     pub fn clear(&mut self) {
-        let Dequantizers { mean, mantissa, shift, towards_zero } = self;
-        mean.clear();
-        [mantissa, shift, towards_zero].into_iter().for_each(Vec::clear);
+        self.runs.clear();
+        self.len = 0;
     }
 
     /// Adds a channel.
     pub fn push(&mut self, dequantizer: Dequantizer) {
+        let place = self.len % MAX_LANES;
+        if place == 0 {
+            self.runs.push(DequantizerRun::default());
+        }
         let [one, two, more] = dequantizer.towards_zero;
-        self.mean.push(dequantizer.mean);
-        self.mantissa.push(dequantizer.mantissa);
-        self.shift.push(dequantizer.shift);
-        self.towards_zero.push(u32::from_le_bytes([one, two, more, 0]));
+        if let Some(run) = self.runs.last_mut() {
+            run.mean[place] = dequantizer.mean;
+            run.mantissa[place] = dequantizer.mantissa;
+            run.shift[place] = dequantizer.shift;
+            run.towards_zero[place] = u32::from_le_bytes([one, two, more, 0]);
+        }
+        self.len += 1;
     }
 
     /// The dequantiser of a channel.
     #[inline]
     pub fn get(&self, channel: usize) -> Dequantizer {
-        let [one, two, more, _] = self.towards_zero[channel].to_le_bytes();
+        let (run, place) = (&self.runs[channel / MAX_LANES], channel % MAX_LANES);
+        let [one, two, more, _] = run.towards_zero[place].to_le_bytes();
         Dequantizer {
-            mean: self.mean[channel],
-            mantissa: self.mantissa[channel],
-            shift: self.shift[channel],
+            mean: run.mean[place],
+            mantissa: run.mantissa[place],
+            shift: run.shift[place],
             towards_zero: [one, two, more],
         }
     }

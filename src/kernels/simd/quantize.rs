@@ -7,7 +7,9 @@ use super::isa::{Isa, table_at};
 use crate::chunk::RDO_MAX;
 use crate::entropy::bank::Bank;
 use crate::entropy::token::TOKENS;
-use crate::kernels::portable::{COEFFICIENT_MAX, ContextModel, Dequantizers, MAX_LANES, Quantizers, SYMBOL_MAX};
+use crate::kernels::portable::{
+    COEFFICIENT_MAX, ContextModel, DequantizerRun, Dequantizers, MAX_LANES, QuantizerRun, Quantizers, SYMBOL_MAX,
+};
 use crate::plan::Plan;
 
 /// Channels at a time.
@@ -18,49 +20,74 @@ const FAR: i32 = 1 << 20;
 /// As [`portable::quantize`](crate::kernels::portable::quantize).
 #[inline(always)]
 pub(crate) fn quantize(coefficients: &[i32], active: &[u32], quantizers: &Quantizers, symbols: &mut [i32]) {
-    let Quantizers { mean, multiplier, shift, offset } = quantizers;
-    for (symbol, &channel) in symbols.iter_mut().zip(active) {
-        *symbol = coefficients[channel as usize];
+    let runs = active.chunks(RUN).zip(&quantizers.runs);
+    for (symbols, (active, quantizer)) in symbols.chunks_mut(RUN).zip(runs) {
+        let QuantizerRun { mean, multiplier, shift, offset } = quantizer;
+        let mut values = take(coefficients, active);
+        for i in 0..RUN {
+            let centred = centre(values[i], mean[i]);
+            let magnitude = ((centred.unsigned_abs() * multiplier[i] + offset[i]) >> (shift[i] & 31)) as i32;
+            let magnitude = magnitude.min(SYMBOL_MAX);
+            values[i] = if centred < 0 { -magnitude } else { magnitude };
+        }
+        symbols.copy_from_slice(&values[..symbols.len()]);
     }
-    let fields = mean.chunks(RUN).zip(multiplier.chunks(RUN)).zip(shift.chunks(RUN)).zip(offset.chunks(RUN));
-    for (run, (((mean, multiplier), shift), offset)) in symbols.chunks_mut(RUN).zip(fields) {
-        let fields = mean.iter().zip(multiplier).zip(shift).zip(offset);
-        for (symbol, (((&mean, &multiplier), &shift), &offset)) in run.iter_mut().zip(fields) {
-            let centred = ((*symbol).clamp(-FAR, FAR) - mean).clamp(-COEFFICIENT_MAX, COEFFICIENT_MAX);
-            let magnitude =
-                ((centred.unsigned_abs() * multiplier + offset) >> (shift & 31)).min(SYMBOL_MAX as u32) as i32;
-            *symbol = if centred < 0 { -magnitude } else { magnitude };
+}
+
+#[inline(always)]
+fn centre(coefficient: i32, mean: i32) -> i32 {
+    (coefficient.clamp(-FAR, FAR) - mean).clamp(-COEFFICIENT_MAX, COEFFICIENT_MAX)
+}
+
+/// The first of a run's active channels, if they lie side by side.
+#[inline(always)]
+fn side_by_side(active: &[u32]) -> Option<usize> {
+    let (first, last) = (*active.first()?, *active.last()?);
+    (last - first == active.len() as u32 - 1).then_some(first as usize)
+}
+
+/// The coefficients of a run, then zeros.
+#[inline(always)]
+fn take(coefficients: &[i32], active: &[u32]) -> [i32; RUN] {
+    let mut values = [0; RUN];
+    match side_by_side(active) {
+        Some(first) => values[..active.len()].copy_from_slice(&coefficients[first..first + active.len()]),
+        None => {
+            for (value, &channel) in values.iter_mut().zip(active) {
+                *value = coefficients[channel as usize];
+            }
         }
     }
+    values
 }
 
 /// As [`portable::dequantize`](crate::kernels::portable::dequantize).
 #[inline(always)]
 pub(crate) fn dequantize(symbols: &[i32], active: &[u32], dequantizers: &Dequantizers, coefficients: &mut [i32]) {
-    let Dequantizers { mean, mantissa, shift, towards_zero } = dequantizers;
-    let fields = mean.chunks(RUN).zip(mantissa.chunks(RUN)).zip(shift.chunks(RUN)).zip(towards_zero.chunks(RUN));
-    for ((run, active), (((mean, mantissa), shift), towards_zero)) in
-        symbols.chunks(RUN).zip(active.chunks(RUN)).zip(fields)
-    {
-        let mut sizes = [0i32; RUN];
-        let fields = mean.iter().zip(mantissa).zip(shift).zip(towards_zero);
-        for ((size, &symbol), (((&mean, &mantissa), &shift), &towards_zero)) in sizes.iter_mut().zip(run).zip(fields) {
-            let magnitude = symbol.unsigned_abs().min(SYMBOL_MAX as u32);
-            let towards_zero = match magnitude {
-                0 => 0,
-                1 => towards_zero & 255,
-                2 => (towards_zero >> 8) & 255,
-                _ => towards_zero >> 16,
-            };
-            let scaled = ((magnitude << 4) - towards_zero) * mantissa;
+    let runs = active.chunks(RUN).zip(&dequantizers.runs);
+    for (symbols, (active, dequantizer)) in symbols.chunks(RUN).zip(runs) {
+        let DequantizerRun { mean, mantissa, shift, towards_zero } = dequantizer;
+        let mut values = [0i32; RUN];
+        values[..symbols.len()].copy_from_slice(symbols);
+        for i in 0..RUN {
+            let magnitude = values[i].unsigned_abs().min(SYMBOL_MAX as u32);
+            // The byte for magnitude 1, 2, or more.
+            let towards_zero = (towards_zero[i] >> (8 * magnitude.clamp(1, 3) - 8)) & 255;
+            let towards_zero = if magnitude == 0 { 0 } else { towards_zero };
+            let scaled = ((magnitude << 4) - towards_zero) * mantissa[i];
             // Half up, without the carry that adding the half could lose.
-            let halved = scaled >> (shift.wrapping_sub(1) & 31);
-            let rounded = if shift == 0 { scaled } else { (halved >> 1) + (halved & 1) };
+            let halved = scaled >> (shift[i].wrapping_sub(1) & 31);
+            let rounded = if shift[i] == 0 { scaled } else { (halved >> 1) + (halved & 1) };
             let rounded = rounded.min(COEFFICIENT_MAX as u32) as i32;
-            *size = if symbol < 0 { mean - rounded } else { mean + rounded };
+            values[i] = if values[i] < 0 { mean[i] - rounded } else { mean[i] + rounded };
         }
-        for (&size, &channel) in sizes.iter().zip(active) {
-            coefficients[channel as usize] = size;
+        match side_by_side(active) {
+            Some(first) => coefficients[first..first + active.len()].copy_from_slice(&values[..active.len()]),
+            None => {
+                for (&value, &channel) in values.iter().zip(active) {
+                    coefficients[channel as usize] = value;
+                }
+            }
         }
     }
 }
@@ -112,11 +139,8 @@ impl Decider<'_> {
             for (column, (coefficients, symbols)) in positions.enumerate() {
                 for (run, (symbols, active)) in symbols.chunks_mut(RUN).zip(plan.active.chunks(RUN)).enumerate() {
                     let tables = near.tables(simd, model, column, run);
-                    let mut all = [0; RUN];
-                    for (value, &channel) in all.iter_mut().zip(active) {
-                        *value = coefficients[channel as usize];
-                    }
-                    self.decide::<S, GATHER>(simd, run * RUN, &tables, &mut all);
+                    let mut all = take(coefficients, active);
+                    self.decide::<S, GATHER>(simd, &plan.quantizers.runs[run], &tables, &mut all);
                     all[symbols.len()..].fill(0);
                     symbols.copy_from_slice(&all[..symbols.len()]);
                     near.put(model, column, run, &all);
@@ -127,21 +151,18 @@ impl Decider<'_> {
 
     /// The coefficients of a run to its symbols.
     #[inline(always)]
-    fn decide<S: Isa, const GATHER: bool>(&self, simd: S, first: usize, tables: &Run, values: &mut [i32; RUN]) {
-        let Quantizers { mean, multiplier, shift, offset } = &self.plan.quantizers;
-        let count = RUN.min(mean.len() - first);
+    fn decide<S: Isa, const GATHER: bool>(&self, simd: S, run: &QuantizerRun, tables: &Run, values: &mut [i32; RUN]) {
+        let QuantizerRun { mean, multiplier, shift, offset } = run;
         let mut sizes = [0u32; RUN];
         let mut rounded = [0u32; RUN];
         let mut index = [0u32; RUN];
-        let fields = mean[first..].iter().zip(&multiplier[first..]).zip(&shift[first..]).zip(&offset[first..]);
-        for (i, (((&mean, &multiplier), &shift), &offset)) in fields.take(count).enumerate() {
-            let centred = (values[i].clamp(-FAR, FAR) - mean).clamp(-COEFFICIENT_MAX, COEFFICIENT_MAX);
-            let scaled = centred.unsigned_abs() * multiplier;
-            sizes[i] = scaled >> ((shift - 8) & 31);
-            rounded[i] = ((scaled + offset) >> (shift & 31)).min(SYMBOL_MAX as u32);
-            let negative = u32::from(centred < 0);
+        for i in 0..RUN {
+            let centred = centre(values[i], mean[i]);
+            let scaled = centred.unsigned_abs() * multiplier[i];
+            sizes[i] = scaled >> (shift[i].wrapping_sub(8) & 31);
+            rounded[i] = ((scaled + offset[i]) >> (shift[i] & 31)).min(SYMBOL_MAX as u32);
+            index[i] = u32::from(tables[i]) * TOKENS as u32 + if centred < 0 { 16 } else { 0 };
             values[i] = if centred < 0 { -1 } else { 1 };
-            index[i] = u32::from(tables[i]) * TOKENS as u32 + 16 * negative;
         }
         let costs = self.bank.decision_costs();
         let zero = S::u32s::splat(simd, 0);
@@ -172,8 +193,8 @@ impl Decider<'_> {
             let decided = high.simd_gt(RDO_MAX as u32).select(high, best);
             decided.store_slice(&mut rounded[at..at + lanes]);
         }
-        for (value, &magnitude) in values.iter_mut().zip(&rounded) {
-            *value *= magnitude as i32;
+        for i in 0..RUN {
+            values[i] *= rounded[i] as i32;
         }
     }
 }

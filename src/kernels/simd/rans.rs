@@ -313,14 +313,15 @@ fn decode<S: Isa, const V: usize, const GATHER: bool>(
     let mut states = fill::<S, V>(simd, &own);
     near.start_chunk(model);
     let channels = model.channels;
+    // Longer than a run, for whole vectors to be read and written.
+    let mut decoded = [0i32; 2 * MAX_LANES];
+    let mut wide = [0u32; 2 * MAX_LANES];
     for (row, symbols) in symbols.chunks_exact_mut(model.columns * channels).enumerate() {
         near.start_row(model.has_up(row));
         for (column, symbols) in symbols.chunks_exact_mut(channels).enumerate() {
             for (run, symbols) in symbols.chunks_mut(MAX_LANES).enumerate() {
                 let tables = near.tables(simd, model, column, run);
                 let count = symbols.len();
-                let mut decoded = [0i32; 2 * MAX_LANES];
-                let mut wide = [0u32; 2 * MAX_LANES];
                 for (wide, &table) in wide.iter_mut().zip(&tables) {
                     *wide = u32::from(table) << PROBABILITY_BITS;
                 }
@@ -354,7 +355,9 @@ fn decode<S: Isa, const V: usize, const GATHER: bool>(
                     }
                 }
                 symbols.copy_from_slice(&decoded[..count]);
-                decoded[count..].fill(0);
+                if count < MAX_LANES {
+                    decoded[count..].fill(0);
+                }
                 near.put(model, column, run, decoded.first_chunk().unwrap_or(&[0; MAX_LANES]));
             }
         }
