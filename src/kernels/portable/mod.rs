@@ -27,11 +27,11 @@ pub use context::{
     contexts_of, run_class, run_context, tables_of,
 };
 pub use pack::{pack, unpack};
-pub(crate) use quantize::{DequantizerRun, QuantizerRun, in_steps};
 pub use quantize::{
     COEFFICIENT_MAX, Dequantizer, Dequantizers, Quantizer, Quantizers, STEP_MAX, SYMBOL_MAX, dequantize,
     dequantize_one, quantize, quantize_one,
 };
+pub(crate) use quantize::{DequantizerRun, QuantizerRun, in_steps};
 pub(crate) use rans::{LOWEST, Step, Words, decode_group, decode_raw, push_group};
 pub use rans::{MAX_LANES, RansScratch, rans_decode, rans_encode};
 pub use transform::{block_dct, block_idct, channel_matrix, feature_to_int, int_to_feature, round_shift, to_int};

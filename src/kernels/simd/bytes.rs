@@ -34,7 +34,10 @@ impl<'a, S: Isa, const V: usize> Decoding<'a, S, V> {
     fn new(simd: S, job: &'a mut ByteJob<'_>) -> Result<Self> {
         let mut own = [LOWEST; MAX_LANES];
         let words = Words::open(job.bytes, 0, &mut own)?;
-        let states = std::array::from_fn(#[inline(always)] |v| S::u32s::from_slice(simd, &own[v * S::u32s::LEN..][..S::u32s::LEN]));
+        let states = std::array::from_fn(
+            #[inline(always)]
+            |v| S::u32s::from_slice(simd, &own[v * S::u32s::LEN..][..S::u32s::LEN]),
+        );
         Ok(Decoding { words, states, symbols: job.symbols })
     }
 
@@ -149,7 +152,10 @@ pub(crate) fn histogram<S: Isa>(simd: S, symbols: &[u8]) -> [u32; SYMBOLS] {
     for part in symbols[..whole].chunks(255 * width) {
         for first in (0..=largest).step_by(4) {
             let mut sums = [zero; 4];
-            let letters: [S::u8s; 4] = std::array::from_fn(#[inline(always)] |i| S::u8s::splat(simd, first + i as u8));
+            let letters: [S::u8s; 4] = std::array::from_fn(
+                #[inline(always)]
+                |i| S::u8s::splat(simd, first + i as u8),
+            );
             for vector in part.chunks_exact(width) {
                 let vector = S::u8s::from_slice(simd, vector);
                 for (sum, &letter) in sums.iter_mut().zip(&letters) {
@@ -214,7 +220,10 @@ fn encode<S: Isa, const V: usize, const GATHER: bool>(
             words[top] = word;
         });
     }
-    let mut states: [S::u32s; V] = std::array::from_fn(#[inline(always)] |v| S::u32s::from_slice(simd, &own[v * width..][..width]));
+    let mut states: [S::u32s; V] = std::array::from_fn(
+        #[inline(always)]
+        |v| S::u32s::from_slice(simd, &own[v * width..][..width]),
+    );
     for start in (0..whole).step_by(MAX_LANES).rev() {
         let mut bytes = [0u8; 2 * MAX_LANES];
         bytes[..MAX_LANES].copy_from_slice(&symbols[start..start + MAX_LANES]);

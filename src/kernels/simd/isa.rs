@@ -49,7 +49,11 @@ pub(crate) trait Isa: Simd {
 #[inline(always)]
 pub(crate) fn look_up<S: Simd>(simd: S, table: &[u32], index: S::u32s) -> S::u32s {
     let mask = table.len() - 1;
-    S::u32s::from_fn(simd, #[inline(always)] |lane| table[index[lane] as usize & mask])
+    S::u32s::from_fn(
+        simd,
+        #[inline(always)]
+        |lane| table[index[lane] as usize & mask],
+    )
 }
 
 /// [`Isa::gather`] if gathers pay, else [`look_up`].
@@ -62,7 +66,11 @@ pub(crate) fn table_at<S: Isa, const GATHER: bool>(simd: S, table: &[u32], index
 #[inline(always)]
 pub(crate) fn look_up_bytes<S: Simd>(simd: S, table: &[u8], index: S::u32s) -> S::u32s {
     let mask = table.len() - 4;
-    S::u32s::from_fn(simd, #[inline(always)] |lane| u32::from(table[index[lane] as usize & mask]))
+    S::u32s::from_fn(
+        simd,
+        #[inline(always)]
+        |lane| u32::from(table[index[lane] as usize & mask]),
+    )
 }
 
 #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]

@@ -79,13 +79,19 @@ fn transpose<S: Isa>(
     for y in (0..height).step_by(SQUARE) {
         for x in (0..width).step_by(SQUARE) {
             if y + SQUARE <= height && x + SQUARE <= width {
-                let mut rows: [i16x8<S>; SQUARE] = std::array::from_fn(#[inline(always)] |i| i16x8::from_slice(simd, &from[(y + i) * from_stride + x..][..SQUARE]));
+                let mut rows: [i16x8<S>; SQUARE] = std::array::from_fn(
+                    #[inline(always)]
+                    |i| i16x8::from_slice(simd, &from[(y + i) * from_stride + x..][..SQUARE]),
+                );
                 // Three rounds of pairing row i with row i + 4.
                 for _ in 0..3 {
-                    rows = std::array::from_fn(#[inline(always)] |i| {
-                        let (a, b) = (rows[i / 2], rows[i / 2 + SQUARE / 2]);
-                        if i % 2 == 0 { a.zip_low(b) } else { a.zip_high(b) }
-                    });
+                    rows = std::array::from_fn(
+                        #[inline(always)]
+                        |i| {
+                            let (a, b) = (rows[i / 2], rows[i / 2 + SQUARE / 2]);
+                            if i % 2 == 0 { a.zip_low(b) } else { a.zip_high(b) }
+                        },
+                    );
                 }
                 for (i, row) in rows.iter().enumerate() {
                     row.store_slice(&mut to[(x + i) * to_stride + y..][..SQUARE]);
@@ -145,7 +151,11 @@ impl Pass<'_> {
         for to in 0..length {
             for (pair, factor) in factors[to * pairs..][..pairs].iter_mut().enumerate() {
                 let (even, odd) = (2 * pair, 2 * pair + 1);
-                let at = if transpose { [even * length + to, odd * length + to] } else { [to * length + even, to * length + odd] };
+                let at = if transpose {
+                    [even * length + to, odd * length + to]
+                } else {
+                    [to * length + even, to * length + odd]
+                };
                 *factor = pair_of(matrix[at[0]], if odd < length { matrix[at[1]] } else { 0 });
             }
         }
