@@ -80,7 +80,7 @@ pub(crate) fn quantize(
 ) {
     let channels = plan.active.len();
     let width = plan.channels.max(1);
-    symbols.clear();
+    // Every symbol is written.
     symbols.resize(coefficients.len() / width * channels, 0);
     if channels == 0 {
         return;
@@ -165,7 +165,7 @@ pub(crate) fn encode(
             let cost = |(&symbol, &table): (&i32, &u8)| u64::from(coding.bank.cost(table, symbol));
             coding.lanes.unwrap_or_else(|| lanes_for(coding, channels, symbols.iter().zip(&*tables).map(cost).sum()))
         }
-        Kernels::Simd { level, .. } => {
+        Kernels::Simd { level, gather } => {
             coded.resize(symbols.len());
             for (first_row, range) in chunks() {
                 let (model, at) = (coding.model(plan, first_row), range.start);
@@ -173,7 +173,7 @@ pub(crate) fn encode(
             }
             let enough = (coding.chunks * MAX_LANES * BYTES_PER_LANE * 8) as u64 * u64::from(COST_ONE_BIT);
             coding.lanes.unwrap_or_else(|| {
-                let cost = dispatch!(level, _simd => coded.cost(symbols, coding.bank, enough));
+                let cost = dispatch!(level, simd => coded.cost(simd, gather, symbols, coding.bank, enough));
                 lanes_for(coding, channels, cost)
             })
         }
@@ -261,7 +261,7 @@ pub(crate) fn decode_chunks(
     if coding.chunks > coding.rows.max(1) {
         return Err(Error::corrupt("more chunks than rows", reader.offset()));
     }
-    symbols.clear();
+    // Every symbol is written, or the stream is refused.
     symbols.resize(coding.rows * coding.columns * channels, 0);
     let lanes = coding.lanes.unwrap_or(1);
     for (i, (first_row, range)) in coding.chunks_of(channels).enumerate() {

@@ -391,17 +391,27 @@ impl Decoder {
     /// not among those given, `LimitExceeded` if the feature is larger than the limits allow,
     /// `Unsupported` for a later version. Never panics, whatever the bytes.
     pub fn decode(&mut self, bytes: &[u8]) -> Result<Feature> {
+        let mut feature = Feature::F32(ndarray::ArrayD::zeros(ndarray::IxDyn(&[0])));
+        self.decode_into(bytes, &mut feature)?;
+        Ok(feature)
+    }
+
+    /// Decodes one stream into `feature`, whose memory is kept if it has the stream's shape and type.
+    ///
+    /// # Errors
+    /// As [`Decoder::decode`]; `feature` then holds what it held before, or zeros.
+    pub fn decode_into(&mut self, bytes: &[u8], feature: &mut Feature) -> Result<()> {
         let mut reader = Reader::new(bytes);
         let header = Header::read(&mut reader, &self.limits)?;
         match header.mode {
-            Mode::Profile => self.decode_profile(&header, reader),
-            Mode::Plain => self.decode_plain(&header, reader),
-            Mode::Packed => packed::decode(&header, reader),
-            Mode::Lossless => Lossless::decode(&header, reader),
+            Mode::Profile => self.decode_profile(&header, reader, feature),
+            Mode::Plain => self.decode_plain(&header, reader, feature),
+            Mode::Packed => packed::decode(&header, reader).map(|decoded| *feature = decoded),
+            Mode::Lossless => Lossless::decode(&header, reader).map(|decoded| *feature = decoded),
         }
     }
 
-    fn decode_profile(&mut self, header: &Header, reader: Reader<'_>) -> Result<Feature> {
+    fn decode_profile(&mut self, header: &Header, reader: Reader<'_>, feature: &mut Feature) -> Result<()> {
         let (hash, index) = header.profile.unwrap_or_default();
         let Some(profile) = self.profiles.iter().find(|profile| profile.hash == hash).cloned() else {
             let given = self.profiles.first().map(|profile| profile.hash);
@@ -433,10 +443,12 @@ impl Decoder {
         };
         chunk::decode(&coding, reader, &scratch.plan, &mut scratch.symbols, &mut scratch.chunk)?;
         inverse_symbols(&profile, &grid, scratch, kernels);
-        Ok(scatter_int(&layout, &grid, &scratch.decoded, profile.exponent, &mut scratch.tile, kernels))
+        let Scratch { decoded, tile, .. } = scratch;
+        scatter_int(&layout, &grid, decoded, profile.exponent, (tile, feature), kernels);
+        Ok(())
     }
 
-    fn decode_plain(&mut self, header: &Header, mut reader: Reader<'_>) -> Result<Feature> {
+    fn decode_plain(&mut self, header: &Header, mut reader: Reader<'_>, feature: &mut Feature) -> Result<()> {
         let layout = header.layout.ok_or(Error::corrupt("a stream without a profile has no shape", 1))?;
         let grid = Grid::new(&layout);
         let kernels = Kernels::of(&self.backend)?;
@@ -457,7 +469,9 @@ impl Decoder {
         };
         chunk::decode_chunks(&coding, lengths, reader, &scratch.plan, &mut scratch.symbols, &mut scratch.chunk)?;
         plain::reconstruct(&scratch.plan, &scratch.symbols, &grid, &mut scratch.decoded);
-        Ok(scatter_int(&layout, &grid, &scratch.decoded, exponent, &mut scratch.tile, kernels))
+        let Scratch { decoded, tile, .. } = scratch;
+        scatter_int(&layout, &grid, decoded, exponent, (tile, feature), kernels);
+        Ok(())
     }
 }
 
@@ -497,19 +511,24 @@ fn scatter_int(
     grid: &Grid,
     values: &[i16],
     exponent: i32,
-    tile: &mut Vec<i16>,
+    (tile, feature): (&mut Vec<i16>, &mut Feature),
     kernels: Kernels,
-) -> Feature {
+) {
     let shape = layout.padded_shape();
     let shape = &shape[..layout.dims().len()];
     let scale = power_of_two(-exponent);
-    let mut feature = Feature::zeros(layout.dtype, shape);
-    with_array!(Feature, &mut feature, array => {
+    if feature.dtype() != layout.dtype || feature.shape() != shape {
+        *feature = Feature::zeros(layout.dtype, shape);
+    }
+    with_array!(Feature, feature, array => {
+        // Arrays that are not in standard order are not ours.
+        if !array.is_standard_layout() {
+            *array = ndarray::ArrayD::from_elem(array.raw_dim(), Element::from_f32(0.0));
+        }
         if let Some(out) = array.as_slice_mut() {
             grid.scatter_int(values, shape, out, scale, tile, kernels);
         }
     });
-    feature
 }
 
 fn scale_index(scale: f32) -> Result<i16> {

@@ -7,6 +7,26 @@ use crate::kernels::portable::{
     CONTEXTS, ContextModel, ContextRule, MAGNITUDE_CAP, MAX_LANES, RUN_BITS, RunSums, THRESHOLDS, run_class,
 };
 
+/// Up to 32 values of a slice, then zeros. (A copy of known length is no call.)
+#[inline(always)]
+pub(crate) fn load_run(values: &[i32]) -> [i32; MAX_LANES] {
+    if let Ok(whole) = values.try_into() {
+        return whole;
+    }
+    let mut run = [0; MAX_LANES];
+    run[..values.len()].copy_from_slice(values);
+    run
+}
+
+/// The reverse of [`load_run`].
+#[inline(always)]
+pub(crate) fn store_run(run: &[i32; MAX_LANES], values: &mut [i32]) {
+    match <&mut [i32; MAX_LANES]>::try_from(&mut *values) {
+        Ok(whole) => *whole = *run,
+        Err(_) => values.copy_from_slice(&run[..values.len()]),
+    }
+}
+
 /// One byte for each channel of a run.
 pub(crate) type Run = [u8; MAX_LANES];
 

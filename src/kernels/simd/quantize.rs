@@ -2,7 +2,7 @@
 
 use fearless_simd::prelude::*;
 
-use super::context::{Neighbourhood, Run};
+use super::context::{Neighbourhood, Run, load_run, store_run};
 use super::isa::{Isa, table_at};
 use crate::chunk::RDO_MAX;
 use crate::entropy::bank::Bank;
@@ -30,7 +30,7 @@ pub(crate) fn quantize(coefficients: &[i32], active: &[u32], quantizers: &Quanti
             let magnitude = magnitude.min(SYMBOL_MAX);
             values[i] = if centred < 0 { -magnitude } else { magnitude };
         }
-        symbols.copy_from_slice(&values[..symbols.len()]);
+        store_run(&values, symbols);
     }
 }
 
@@ -49,14 +49,12 @@ fn side_by_side(active: &[u32]) -> Option<usize> {
 /// The coefficients of a run, then zeros.
 #[inline(always)]
 fn take(coefficients: &[i32], active: &[u32]) -> [i32; RUN] {
+    if let Some(first) = side_by_side(active) {
+        return load_run(&coefficients[first..first + active.len()]);
+    }
     let mut values = [0; RUN];
-    match side_by_side(active) {
-        Some(first) => values[..active.len()].copy_from_slice(&coefficients[first..first + active.len()]),
-        None => {
-            for (value, &channel) in values.iter_mut().zip(active) {
-                *value = coefficients[channel as usize];
-            }
-        }
+    for (value, &channel) in values.iter_mut().zip(active) {
+        *value = coefficients[channel as usize];
     }
     values
 }
@@ -67,8 +65,7 @@ pub(crate) fn dequantize(symbols: &[i32], active: &[u32], dequantizers: &Dequant
     let runs = active.chunks(RUN).zip(&dequantizers.runs);
     for (symbols, (active, dequantizer)) in symbols.chunks(RUN).zip(runs) {
         let DequantizerRun { mean, mantissa, shift, towards_zero } = dequantizer;
-        let mut values = [0i32; RUN];
-        values[..symbols.len()].copy_from_slice(symbols);
+        let mut values = load_run(symbols);
         for i in 0..RUN {
             let magnitude = values[i].unsigned_abs().min(SYMBOL_MAX as u32);
             // The byte for magnitude 1, 2, or more.
@@ -82,7 +79,7 @@ pub(crate) fn dequantize(symbols: &[i32], active: &[u32], dequantizers: &Dequant
             values[i] = if values[i] < 0 { mean[i] - rounded } else { mean[i] + rounded };
         }
         match side_by_side(active) {
-            Some(first) => coefficients[first..first + active.len()].copy_from_slice(&values[..active.len()]),
+            Some(first) => store_run(&values, &mut coefficients[first..first + active.len()]),
             None => {
                 for (&value, &channel) in values.iter().zip(active) {
                     coefficients[channel as usize] = value;
@@ -142,7 +139,7 @@ impl Decider<'_> {
                     let mut all = take(coefficients, active);
                     self.decide::<S, GATHER>(simd, &plan.quantizers.runs[run], &tables, &mut all);
                     all[symbols.len()..].fill(0);
-                    symbols.copy_from_slice(&all[..symbols.len()]);
+                    store_run(&all, symbols);
                     near.put(model, column, run, &all);
                 }
             }

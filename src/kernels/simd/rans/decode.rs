@@ -2,7 +2,7 @@
 
 use fearless_simd::prelude::*;
 
-use super::super::context::Neighbourhood;
+use super::super::context::{Neighbourhood, store_run};
 use super::super::isa::{Isa, look_up_bytes, table_at};
 use super::{active, fill, spill};
 use crate::entropy::bank::{Bank, PROBABILITY_BITS, TOTAL};
@@ -108,11 +108,12 @@ fn decode<S: Isa, const V: usize, const GATHER: bool>(
                         }
                     }
                 }
-                symbols.copy_from_slice(&decoded[..count]);
                 if count < MAX_LANES {
                     decoded[count..].fill(0);
                 }
-                near.put(model, column, run, decoded.first_chunk().unwrap_or(&[0; MAX_LANES]));
+                let all = decoded.first_chunk().unwrap_or(&[0; MAX_LANES]);
+                store_run(all, symbols);
+                near.put(model, column, run, all);
             }
         }
     }

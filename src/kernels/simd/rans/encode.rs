@@ -2,7 +2,7 @@
 
 use fearless_simd::prelude::*;
 
-use super::super::context::{Neighbourhood, Run};
+use super::super::context::{Neighbourhood, Run, load_run};
 use super::super::isa::{Isa, table_at};
 use super::{active, fill, spill};
 use crate::entropy::bank::{Bank, PROBABILITY_BITS};
@@ -37,23 +37,32 @@ impl Coded {
 
     /// Sum of the costs of the symbols, in 1/256 bit, or any number from `enough` on if it is more.
     #[inline(always)]
-    pub fn cost(&self, symbols: &[i32], bank: &Bank, enough: u64) -> u64 {
+    pub fn cost<S: Isa>(&self, simd: S, gather: bool, symbols: &[i32], bank: &Bank, enough: u64) -> u64 {
         let costs = bank.costs();
         let mut sum = 0;
-        for (indices, symbols) in self.indices.chunks(MAX_LANES).zip(symbols.chunks(MAX_LANES)) {
-            let mut run = 0;
-            let mut rare = false;
-            for &index in &indices[..symbols.len()] {
-                let cost = costs[usize::from(index) & (costs.len() - 1)];
-                rare |= index & ESCAPED != 0 || cost == u32::MAX;
-                run += cost & 0xffff;
+        for (at, symbols) in symbols.chunks(MAX_LANES).enumerate() {
+            let indices = &self.indices[at * MAX_LANES..][..MAX_LANES];
+            let mut run = S::u32s::splat(simd, 0);
+            let mut largest = run;
+            for pair in indices.chunks_exact(S::u16s::LEN) {
+                let (low, high) = S::u16s::from_slice(simd, pair).widen();
+                for index in [low, high] {
+                    let cost = if S::GATHERS && gather {
+                        table_at::<S, true>(simd, costs, index)
+                    } else {
+                        table_at::<S, false>(simd, costs, index)
+                    };
+                    // From this on: an escape, or a token without an interval.
+                    largest = largest.max(cost).max(index << 8);
+                    run += cost;
+                }
             }
-            sum += u64::from(run);
-            if rare {
-                sum -= u64::from(run);
+            sum += if symbols.len() == MAX_LANES && largest.reduce_max() < u32::from(ESCAPED) << 8 {
+                u64::from(run.reduce_sum())
+            } else {
                 let cost = |(&index, &symbol): (&u16, &i32)| u64::from(bank.cost(table_of(index), symbol));
-                sum += indices.iter().zip(symbols).map(cost).sum::<u64>();
-            }
+                indices.iter().zip(symbols).map(cost).sum::<u64>()
+            };
             if sum >= enough {
                 break;
             }
@@ -75,14 +84,16 @@ pub(crate) fn rans_index<S: Isa>(simd: S, model: &ContextModel<'_>, symbols: &[i
         for (column, (symbols, indices)) in positions.enumerate() {
             for (run, (symbols, indices)) in symbols.chunks(MAX_LANES).zip(indices.chunks_mut(MAX_LANES)).enumerate() {
                 let tables = neighbourhood.tables(simd, model, column, run);
-                let mut all = [0; MAX_LANES];
-                all[..symbols.len()].copy_from_slice(symbols);
+                let all = load_run(symbols);
                 neighbourhood.put(model, column, run, &all);
-                let of: [u16; MAX_LANES] = std::array::from_fn(
-                    #[inline(always)]
-                    |i| index_of(all[i], tables[i]),
-                );
-                indices.copy_from_slice(&of[..indices.len()]);
+                let mut of = [0u16; MAX_LANES];
+                for i in 0..MAX_LANES {
+                    of[i] = index_of(all[i], tables[i]);
+                }
+                match <&mut [u16; MAX_LANES]>::try_from(&mut *indices) {
+                    Ok(whole) => *whole = of,
+                    Err(_) => indices.copy_from_slice(&of[..indices.len()]),
+                }
             }
         }
     }
@@ -92,9 +103,9 @@ pub(crate) fn rans_index<S: Isa>(simd: S, model: &ContextModel<'_>, symbols: &[i
 fn index_of(symbol: i32, table: u8) -> u16 {
     let magnitude = symbol.unsigned_abs();
     // The exponent of a bucket's number of values, from that of a float.
-    let exponent = (magnitude.wrapping_sub(BUCKET_OFFSET) as i32 as f32).to_bits() >> 23;
-    let class = if magnitude < FIRST_BUCKET as u32 { magnitude } else { (exponent & 255) - 127 + 7 };
-    let token = (2 * class as u16).wrapping_sub(u16::from(symbol > 0));
+    let bucket = magnitude.clamp(FIRST_BUCKET as u32, FIRST_ESCAPED) - BUCKET_OFFSET;
+    let class = if magnitude < FIRST_BUCKET as u32 { magnitude } else { ((bucket as i32 as f32).to_bits() >> 23) - 120 };
+    let token = (2 * class - u32::from(symbol > 0)) as u16;
     let token = if magnitude < FIRST_ESCAPED { token } else { ESCAPED };
     token | u16::from(table) * TOKENS as u16
 }
