@@ -1,6 +1,8 @@
 //! Chunks: runs of block rows that decode on their own.
 
-use crate::container::{Header, Reader, chunk_ranges, put_varint};
+use std::ops::Range;
+
+use crate::container::{Header, Reader, chunk_range, put_varint};
 use crate::entropy::bank::{Bank, COST_ONE_BIT};
 use crate::error::{Error, Result};
 use crate::kernels::portable::{
@@ -11,6 +13,7 @@ use crate::kernels::simd::{self, Coded, Decider, Job, Neighbourhood, Source, dis
 use crate::kernels::{BlockKernels, Kernels, with_blocks};
 use crate::limits::Limits;
 use crate::plan::Plan;
+use crate::threads;
 
 /// Largest magnitude for which rate decisions are made; larger ones are rounded.
 pub(crate) const RDO_MAX: i32 = 15;
@@ -34,15 +37,15 @@ pub(crate) struct Coding<'a> {
     pub kernels: Kernels,
 }
 
-/// Buffers of coding.
+/// Buffers of coding one chunk.
 #[derive(Debug, Default, Clone)]
-pub(crate) struct ChunkScratch {
+pub(crate) struct Worker {
     tables: Vec<u8>,
     rans: RansScratch,
     coded: Coded,
     near: Neighbourhood,
+    cost: u64,
     payload: Vec<u8>,
-    lengths: Vec<usize>,
 }
 
 /// Number of chunks: what was asked for, else one for every batch item, within 1 and the rows.
@@ -63,11 +66,24 @@ impl Coding<'_> {
         }
     }
 
-    /// First row of each chunk, and where its symbols lie.
-    fn chunks_of(&self, channels: usize) -> impl Iterator<Item = (usize, std::ops::Range<usize>)> {
-        let width = self.columns * channels;
-        chunk_ranges(self.rows, self.chunks).map(move |(first, end)| (first, first * width..end * width))
+    /// Rows of each chunk.
+    pub fn chunk_rows(&self) -> impl ExactSizeIterator<Item = Range<usize>> + use<> {
+        let (rows, chunks) = (self.rows, self.chunks);
+        (0..chunks).map(move |chunk| chunk_range(rows, chunks, chunk))
     }
+}
+
+/// Splits what holds `width` values for each row of a coding into the parts of its chunks.
+pub(crate) fn split<'a, T>(
+    mut values: &'a mut [T],
+    width: usize,
+    rows: impl ExactSizeIterator<Item = Range<usize>>,
+) -> impl ExactSizeIterator<Item = (Range<usize>, &'a mut [T])> {
+    rows.map(move |rows| {
+        let (part, rest) = std::mem::take(&mut values).split_at_mut(rows.len() * width);
+        values = rest;
+        (rows, part)
+    })
 }
 
 /// Coefficients (all coder channels of each block) to symbols (active channels of each block).
@@ -76,46 +92,58 @@ pub(crate) fn quantize(
     plan: &Plan,
     coefficients: &[i32],
     symbols: &mut Vec<i32>,
-    scratch: &mut ChunkScratch,
+    workers: &mut Vec<Worker>,
 ) {
     let channels = plan.active.len();
-    let width = plan.channels.max(1);
     // Every symbol is written.
-    symbols.resize(coefficients.len() / width * channels, 0);
+    symbols.resize(coding.rows * coding.columns * channels, 0);
     if channels == 0 {
         return;
     }
+    let jobs = split(symbols, coding.columns * channels, coding.chunk_rows());
+    // Quantising cannot fail.
+    let _ = threads::each_sharing(jobs, workers, coefficients.len(), |(rows, symbols), worker| {
+        let width = coding.columns * plan.channels;
+        quantize_chunk(coding, plan, rows.start, &coefficients[rows.start * width..rows.end * width], symbols, worker);
+        Ok(())
+    });
+}
+
+fn quantize_chunk(
+    coding: &Coding<'_>,
+    plan: &Plan,
+    first_row: usize,
+    coefficients: &[i32],
+    symbols: &mut [i32],
+    worker: &mut Worker,
+) {
+    let channels = plan.active.len();
+    let positions = coefficients.chunks_exact(plan.channels);
     if coding.lambda == 0 {
         with_blocks!(coding.kernels, blocks => {
-            for (row, out) in coefficients.chunks_exact(width).zip(symbols.chunks_exact_mut(channels)) {
+            for (row, out) in positions.zip(symbols.chunks_exact_mut(channels)) {
                 blocks.quantize(row, &plan.active, &plan.quantizers, out);
             }
         });
         return;
     }
+    let model = coding.model(plan, first_row);
+    if let Kernels::Simd { level, gather } = coding.kernels {
+        let decider = Decider { model, plan, bank: coding.bank, lambda: u32::from(coding.lambda) };
+        dispatch!(level, simd => decider.run(simd, gather, coefficients, symbols, &mut worker.near));
+        return;
+    }
     let mut tables = [0; MAX_LANES];
     let mut sums = RunSums::default();
-    for (first_row, end_row) in chunk_ranges(coding.rows, coding.chunks) {
-        let model = coding.model(plan, first_row);
-        let positions = first_row * coding.columns..end_row * coding.columns;
-        let rows = &coefficients[positions.start * width..positions.end * width];
-        let chunk = &mut symbols[positions.start * channels..positions.end * channels];
-        if let Kernels::Simd { level, gather } = coding.kernels {
-            let decider = Decider { model, plan, bank: coding.bank, lambda: u32::from(coding.lambda) };
-            let near = &mut scratch.near;
-            dispatch!(level, simd => decider.run(simd, gather, rows, chunk, near));
-            continue;
-        }
-        for (position, row) in rows.chunks_exact(width).enumerate() {
-            for first in (0..channels).step_by(MAX_LANES) {
-                let (before, rest) = chunk.split_at_mut(position * channels + first);
-                let run = MAX_LANES.min(channels - first);
-                tables_of(&model, before, &mut sums, &mut tables[..run]);
-                for i in 0..run {
-                    let channel = plan.active[first + i] as usize;
-                    let quantizer = plan.quantizers.get(first + i);
-                    rest[i] = decide(row[channel], &quantizer, coding.bank, tables[i], coding.lambda);
-                }
+    for (position, row) in positions.enumerate() {
+        for first in (0..channels).step_by(MAX_LANES) {
+            let (before, rest) = symbols.split_at_mut(position * channels + first);
+            let run = MAX_LANES.min(channels - first);
+            tables_of(&model, before, &mut sums, &mut tables[..run]);
+            for i in 0..run {
+                let channel = plan.active[first + i] as usize;
+                let quantizer = plan.quantizers.get(first + i);
+                rest[i] = decide(row[channel], &quantizer, coding.bank, tables[i], coding.lambda);
             }
         }
     }
@@ -146,58 +174,66 @@ pub(crate) fn encode(
     params: &[u8],
     plan: &Plan,
     symbols: &[i32],
-    scratch: &mut ChunkScratch,
+    workers: &mut Vec<Worker>,
     out: &mut Vec<u8>,
 ) -> Result<()> {
     let channels = plan.active.len();
-    let ChunkScratch { tables, rans, coded, payload, lengths, .. } = scratch;
-    payload.clear();
-    lengths.clear();
-    let chunks = || coding.chunks_of(channels).filter(|(_, range)| !range.is_empty());
-    let lanes = match coding.kernels {
-        Kernels::Portable => {
-            tables.clear();
-            tables.resize(symbols.len(), 0);
-            for (first_row, range) in chunks() {
-                let model = coding.model(plan, first_row);
-                fill_tables(&model, &symbols[range.clone()], &mut tables[range]);
-            }
-            let cost = |(&symbol, &table): (&i32, &u8)| u64::from(coding.bank.cost(table, symbol));
-            coding.lanes.unwrap_or_else(|| lanes_for(coding, channels, symbols.iter().zip(&*tables).map(cost).sum()))
+    workers.resize_with(coding.chunks.max(workers.len()), Worker::default);
+    let workers = &mut workers[..coding.chunks];
+    let width = coding.columns * channels;
+    let jobs = || coding.chunk_rows().map(|rows| (rows.start, &symbols[rows.start * width..rows.end * width]));
+    let enough = (coding.chunks * MAX_LANES * BYTES_PER_LANE * 8) as u64 * u64::from(COST_ONE_BIT);
+    threads::each(jobs(), workers, symbols.len(), |(first_row, symbols), worker| {
+        let Worker { tables, coded, cost, .. } = worker;
+        *cost = 0;
+        if symbols.is_empty() {
+            return Ok(());
         }
-        Kernels::Simd { level, gather } => {
-            coded.resize(symbols.len());
-            for (first_row, range) in chunks() {
-                let (model, at) = (coding.model(plan, first_row), range.start);
-                dispatch!(level, simd => simd::rans_index(simd, &model, &symbols[range], coded, at));
-            }
-            let enough = (coding.chunks * MAX_LANES * BYTES_PER_LANE * 8) as u64 * u64::from(COST_ONE_BIT);
-            coding.lanes.unwrap_or_else(|| {
-                let cost = dispatch!(level, simd => coded.cost(simd, gather, symbols, coding.bank, enough));
-                lanes_for(coding, channels, cost)
-            })
-        }
-    };
-    for (_, range) in coding.chunks_of(channels) {
-        let start = payload.len();
-        if !range.is_empty() {
-            let chunk = &symbols[range.clone()];
-            match coding.kernels {
-                Kernels::Portable => rans_encode(chunk, &tables[range], channels, lanes, coding.bank, rans, payload),
-                Kernels::Simd { level, gather } => {
-                    let job = Job { symbols: chunk, at: range.start, channels, lanes, bank: coding.bank };
-                    dispatch!(level, simd => simd::rans_encode(simd, gather, &job, coded, payload));
+        let model = coding.model(plan, first_row);
+        match coding.kernels {
+            Kernels::Portable => {
+                tables.clear();
+                tables.resize(symbols.len(), 0);
+                fill_tables(&model, symbols, tables);
+                if coding.lanes.is_none() {
+                    let cost_of = |(&symbol, &table): (&i32, &u8)| u64::from(coding.bank.cost(table, symbol));
+                    *cost = symbols.iter().zip(&*tables).map(cost_of).sum();
                 }
             }
+            Kernels::Simd { level, gather } => dispatch!(level, simd => {
+                simd::rans_index(simd, &model, symbols, coded);
+                if coding.lanes.is_none() {
+                    *cost = coded.cost(simd, gather, symbols, coding.bank, enough);
+                }
+            }),
         }
-        lengths.push(payload.len() - start);
-    }
+        Ok(())
+    })?;
+    let lanes = coding.lanes.unwrap_or_else(|| {
+        let cost = workers.iter().map(|worker| worker.cost).sum();
+        lanes_for(coding, channels, cost)
+    });
+    threads::each(jobs(), workers, symbols.len(), |(_, symbols), worker| {
+        let Worker { tables, rans, coded, payload, .. } = worker;
+        payload.clear();
+        if symbols.is_empty() {
+            return Ok(());
+        }
+        match coding.kernels {
+            Kernels::Portable => rans_encode(symbols, tables, channels, lanes, coding.bank, rans, payload),
+            Kernels::Simd { level, gather } => {
+                let job = Job { symbols, channels, lanes, bank: coding.bank };
+                dispatch!(level, simd => simd::rans_encode(simd, gather, &job, coded, payload));
+            }
+        }
+        Ok(())
+    })?;
     Header { lanes, ..header }.write(out);
-    for &length in &scratch.lengths[..scratch.lengths.len() - 1] {
-        put_varint(length as u64, out);
+    for worker in &workers[..coding.chunks - 1] {
+        put_varint(worker.payload.len() as u64, out);
     }
     out.extend_from_slice(params);
-    out.extend_from_slice(&scratch.payload);
+    workers.iter().for_each(|worker| out.extend_from_slice(&worker.payload));
     Ok(())
 }
 
@@ -242,10 +278,10 @@ pub(crate) fn decode(
     mut reader: Reader<'_>,
     plan: &Plan,
     symbols: &mut Vec<i32>,
-    scratch: &mut ChunkScratch,
+    workers: &mut Vec<Worker>,
 ) -> Result<()> {
     let lengths = read_lengths(coding.chunks, &mut reader)?;
-    decode_chunks(coding, lengths, reader, plan, symbols, scratch)
+    decode_chunks(coding, lengths, reader, plan, symbols, workers)
 }
 
 /// Reads chunks of known lengths, the last one taking the rest of the bytes.
@@ -255,42 +291,53 @@ pub(crate) fn decode_chunks(
     mut reader: Reader<'_>,
     plan: &Plan,
     symbols: &mut Vec<i32>,
-    scratch: &mut ChunkScratch,
+    workers: &mut Vec<Worker>,
 ) -> Result<()> {
     let channels = plan.active.len();
     if coding.chunks > coding.rows.max(1) {
         return Err(Error::corrupt("more chunks than rows", reader.offset()));
     }
     // Every symbol is written, or the stream is refused.
-    symbols.resize(coding.rows * coding.columns * channels, 0);
-    let lanes = coding.lanes.unwrap_or(1);
-    for (i, (first_row, range)) in coding.chunks_of(channels).enumerate() {
+    let width = coding.columns * channels;
+    symbols.resize(coding.rows * width, 0);
+    let size = symbols.len();
+    // A chunk that is too short is an error only if those before it are good.
+    let mut lengths = lengths.known.iter();
+    let jobs = split(symbols, width, coding.chunk_rows()).map(|(rows, symbols)| {
         let offset = reader.offset();
-        let length = lengths.known.get(i).map_or(reader.rest().len(), |&length| length as usize);
-        let bytes = reader.take(length, "a chunk")?;
-        let chunk = &mut symbols[range];
-        if chunk.is_empty() {
-            if !bytes.is_empty() {
-                return Err(Error::corrupt("bytes in a chunk without symbols", offset));
-            }
-            continue;
+        let length = lengths.next().map_or(reader.rest().len(), |&length| length as usize);
+        (rows.start, symbols, offset, reader.take(length, "a chunk"))
+    });
+    threads::each_sharing(jobs, workers, size, |(first_row, symbols, offset, bytes), worker| {
+        decode_chunk(coding, plan, first_row, (bytes?, offset), symbols, worker)
+    })
+}
+
+fn decode_chunk(
+    coding: &Coding<'_>,
+    plan: &Plan,
+    first_row: usize,
+    (bytes, offset): (&[u8], usize),
+    symbols: &mut [i32],
+    worker: &mut Worker,
+) -> Result<()> {
+    if symbols.is_empty() {
+        return if bytes.is_empty() { Ok(()) } else { Err(Error::corrupt("bytes in a chunk without symbols", offset)) };
+    }
+    let lanes = coding.lanes.unwrap_or(1);
+    let model = coding.model(plan, first_row);
+    match coding.kernels {
+        Kernels::Portable => {
+            let mut sums = RunSums::default();
+            rans_decode(bytes, offset, symbols, model.channels, lanes, coding.bank, |before, out| {
+                tables_of(&model, before, &mut sums, out);
+            })
         }
-        let model = coding.model(plan, first_row);
-        match coding.kernels {
-            Kernels::Portable => {
-                let mut sums = RunSums::default();
-                rans_decode(bytes, offset, chunk, channels, lanes, coding.bank, |before, out| {
-                    tables_of(&model, before, &mut sums, out);
-                })?;
-            }
-            Kernels::Simd { level, gather } => {
-                let source = Source { bytes, offset, lanes, bank: coding.bank, model };
-                let near = &mut scratch.near;
-                dispatch!(level, simd => simd::rans_decode(simd, gather, &source, chunk, near))?;
-            }
+        Kernels::Simd { level, gather } => {
+            let source = Source { bytes, offset, lanes, bank: coding.bank, model };
+            dispatch!(level, simd => simd::rans_decode(simd, gather, &source, symbols, &mut worker.near))
         }
     }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -347,13 +394,13 @@ mod tests {
             let layout = Layout::new(Dtype::F32, Axes::default_for(1), &[1]).unwrap();
             let header = Header { mode: Mode::Plain, lanes: 1, profile: None, layout: Some(layout), chunks: 1 };
             let mut out = Vec::new();
-            encode(&coding, header, &[], &plan, &symbols, &mut ChunkScratch::default(), &mut out).unwrap();
+            encode(&coding, header, &[], &plan, &symbols, &mut Vec::new(), &mut out).unwrap();
             let mut reader = Reader::new(&out);
             let read = Header::read(&mut reader, &Limits::default()).unwrap();
             let payload = reader.rest().len() as f64;
             prop_assert!(payload <= ideal as f64 / 2048.0 * 1.01 + 16.0, "{payload} for {}", ideal as f64 / 2048.0);
             let mut back = Vec::new();
-            let scratch = &mut ChunkScratch::default();
+            let scratch = &mut Vec::new();
             decode(&Coding { lanes: Some(read.lanes), ..coding }, reader, &plan, &mut back, scratch).unwrap();
             prop_assert_eq!(back, symbols);
         }

@@ -8,7 +8,7 @@
 use std::sync::Arc;
 
 use crate::backend::Backend;
-use crate::chunk::{self, ChunkScratch, Coding};
+use crate::chunk::{self, Coding, Worker};
 use crate::container::{Header, Layout, Mode, Reader};
 use crate::error::{Error, Result};
 use crate::geometry::Grid;
@@ -23,7 +23,8 @@ use crate::profile::Profile;
 use crate::quality::{self, Quality};
 use crate::rate;
 use crate::tensor::{Element, Feature, FeatureView, ViewData, with_array};
-use crate::transform::{self, Blocks, Quantized, TransformScratch};
+use crate::threads;
+use crate::transform::{self, Blocks, Kept, Quantized, TransformScratch};
 
 /// Encodes one feature: with a profile if there is one, else in mode [`Mode::Plain`].
 ///
@@ -88,8 +89,8 @@ struct Scratch {
     coefficients: Vec<i32>,
     tile: Vec<i16>,
     symbols: Vec<i32>,
-    transform: TransformScratch,
-    chunk: ChunkScratch,
+    transforms: Vec<TransformScratch>,
+    workers: Vec<Worker>,
     plan: Plan,
     /// Profile and quality index that `plan` is for.
     planned: Option<(u64, i16)>,
@@ -257,28 +258,39 @@ impl Encoder {
         let code = |index: i16, scratch: &mut Scratch, out: &mut Vec<u8>| {
             out.clear();
             let header = Header { profile: Some((profile.hash, index)), ..header };
-            chunk::encode(&coding, header, &[], &scratch.plan, &scratch.symbols, &mut scratch.chunk, out)
+            chunk::encode(&coding, header, &[], &scratch.plan, &scratch.symbols, &mut scratch.workers, out)
         };
         if let Quality::Scale(scale) = quality {
             let index = scale_index(scale)?;
             if lambda_at(index) == 0 {
                 // Each block is quantised while it is at hand.
                 scratch.plan_for(profile, index);
-                let Scratch { values, symbols, plan, transform, .. } = scratch;
-                symbols.clear();
-                transform::forward(profile, &grid, values, &mut Quantized { plan, symbols }, transform, kernels);
+                let Scratch { values, symbols, plan, transforms, .. } = scratch;
+                // Every symbol is written.
+                symbols.resize(blocks.count() * plan.active.len(), 0);
+                let jobs = chunk::split(symbols, blocks.columns * plan.active.len(), coding.chunk_rows());
+                threads::each_sharing(jobs, transforms, values.len(), |(rows, symbols), scratch| {
+                    let sink = Quantized { plan, symbols };
+                    transform::forward(profile, &grid, rows, values, sink, scratch, kernels);
+                    Ok(())
+                })?;
                 return code(index, scratch, out);
             }
         }
-        let Scratch { values, coefficients, transform, .. } = scratch;
-        coefficients.clear();
-        transform::forward(profile, &grid, values, coefficients, transform, kernels);
+        let Scratch { values, coefficients, transforms, .. } = scratch;
+        // Every coefficient is written.
+        coefficients.resize(blocks.count() * profile.coder_channels(), 0);
+        let jobs = chunk::split(coefficients, blocks.columns * profile.coder_channels(), coding.chunk_rows());
+        threads::each_sharing(jobs, transforms, values.len(), |(rows, coefficients), scratch| {
+            transform::forward(profile, &grid, rows, values, Kept(coefficients), scratch, kernels);
+            Ok(())
+        })?;
         // quantize, and the rest, at the quality that was asked for
         let at = |index: i16, scratch: &mut Scratch, out: &mut Vec<u8>| {
             scratch.plan_for(profile, index);
             let coding = Coding { lambda: lambda_at(index), ..coding };
-            let Scratch { coefficients, symbols, chunk: buffers, plan, .. } = scratch;
-            chunk::quantize(&coding, plan, coefficients, symbols, buffers);
+            let Scratch { coefficients, symbols, workers, plan, .. } = scratch;
+            chunk::quantize(&coding, plan, coefficients, symbols, workers);
             code(index, scratch, out)
         };
         match quality {
@@ -290,7 +302,7 @@ impl Encoder {
                 gather_f32(view, &grid, &mut scratch.source);
                 rate::to_sqnr(target, &mut self.best, out, |index, out| {
                     at(index, scratch, out)?;
-                    inverse_symbols(profile, &grid, scratch, kernels);
+                    inverse_symbols(profile, &grid, scratch, &coding)?;
                     Ok(rate::sqnr(&scratch.source, &scratch.decoded, profile.exponent))
                 })
             }
@@ -330,12 +342,12 @@ impl Encoder {
         let header = Header { mode: Mode::Plain, lanes: 1, profile: None, layout: Some(layout), chunks: shape.chunks };
         let base = plain::base_step(&scratch.coefficients);
         let at = |index: i16, scratch: &mut Scratch, out: &mut Vec<u8>| {
-            let Scratch { coefficients, symbols, chunk: buffers, plan, params, .. } = scratch;
+            let Scratch { coefficients, symbols, workers, plan, params, .. } = scratch;
             let kind = plain::plan(plan, params, symbols, coefficients, &grid, exponent, base + i32::from(index));
             let coding = Coding { bank: kind.bank(), context: kind.context, ..shape };
             out.clear();
-            chunk::quantize(&coding, plan, coefficients, symbols, buffers);
-            chunk::encode(&coding, header, params, plan, symbols, buffers, out)
+            chunk::quantize(&coding, plan, coefficients, symbols, workers);
+            chunk::encode(&coding, header, params, plan, symbols, workers, out)
         };
         match quality {
             Quality::Scale(scale) => at(scale_index(scale)?, scratch, out),
@@ -441,8 +453,8 @@ impl Decoder {
             lambda: 0,
             kernels,
         };
-        chunk::decode(&coding, reader, &scratch.plan, &mut scratch.symbols, &mut scratch.chunk)?;
-        inverse_symbols(&profile, &grid, scratch, kernels);
+        chunk::decode(&coding, reader, &scratch.plan, &mut scratch.symbols, &mut scratch.workers)?;
+        inverse_symbols(&profile, &grid, scratch, &coding)?;
         let Scratch { decoded, tile, .. } = scratch;
         scatter_int(&layout, &grid, decoded, profile.exponent, (tile, feature), kernels);
         Ok(())
@@ -467,7 +479,7 @@ impl Decoder {
             lambda: 0,
             kernels,
         };
-        chunk::decode_chunks(&coding, lengths, reader, &scratch.plan, &mut scratch.symbols, &mut scratch.chunk)?;
+        chunk::decode_chunks(&coding, lengths, reader, &scratch.plan, &mut scratch.symbols, &mut scratch.workers)?;
         plain::reconstruct(&scratch.plan, &scratch.symbols, &grid, &mut scratch.decoded);
         let Scratch { decoded, tile, .. } = scratch;
         scatter_int(&layout, &grid, decoded, exponent, (tile, feature), kernels);
@@ -476,9 +488,25 @@ impl Decoder {
 }
 
 /// Symbols -> dequantize -> inverse transform, into `scratch.decoded`.
-fn inverse_symbols(profile: &Profile, grid: &Grid, scratch: &mut Scratch, kernels: Kernels) {
-    let Scratch { decoded, symbols, transform, plan, .. } = scratch;
-    transform::inverse(profile, grid, plan, symbols, decoded, transform, kernels);
+fn inverse_symbols(profile: &Profile, grid: &Grid, scratch: &mut Scratch, coding: &Coding<'_>) -> Result<()> {
+    let Scratch { decoded, symbols, transforms, plan, .. } = scratch;
+    let blocks = Blocks::new(grid, profile.block());
+    // Every value is written.
+    decoded.resize(grid.len(), 0);
+    let size = decoded.len();
+    let mut rest = &mut decoded[..];
+    let jobs = coding.chunk_rows().map(|rows| {
+        let positions = blocks.first_position(grid, rows.end) - blocks.first_position(grid, rows.start);
+        let (own, others) = std::mem::take(&mut rest).split_at_mut(positions * grid.channels);
+        rest = others;
+        (rows, own)
+    });
+    let width = blocks.columns * plan.active.len();
+    threads::each_sharing(jobs, transforms, size, |(rows, values), scratch| {
+        let symbols = &symbols[rows.start * width..rows.end * width];
+        transform::inverse(profile, grid, rows, plan, (symbols, values), scratch, coding.kernels);
+        Ok(())
+    })
 }
 
 /// 2^exponent as f32; exponents beyond f32's normal range are clamped.

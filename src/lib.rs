@@ -34,6 +34,7 @@ mod profile;
 mod quality;
 mod rate;
 mod tensor;
+mod threads;
 mod transform;
 
 pub use backend::{Backend, Level};

@@ -1,5 +1,7 @@
 //! The header of a stream.
 
+use std::ops::Range;
+
 use crate::container::varint::{Reader, put_varint};
 use crate::error::{Error, Result};
 use crate::limits::{Limits, checked_product};
@@ -284,10 +286,10 @@ impl Info {
     }
 }
 
-/// Splits `rows` into `chunks` runs of nearly equal length: the first and one past the last row of each.
-pub(crate) fn chunk_ranges(rows: usize, chunks: usize) -> impl Iterator<Item = (usize, usize)> {
-    let edge = move |i: usize| (rows as u64 * i as u64 / chunks as u64) as usize;
-    (0..chunks).map(move |i| (edge(i), edge(i + 1)))
+/// Rows of a chunk, if `rows` are split into `chunks` runs of nearly equal length.
+pub(crate) fn chunk_range(rows: usize, chunks: usize, chunk: usize) -> Range<usize> {
+    let edge = |i: usize| (rows as u64 * i as u64 / chunks as u64) as usize;
+    edge(chunk)..edge(chunk + 1)
 }
 
 #[cfg(test)]
@@ -346,9 +348,9 @@ mod tests {
     fn chunks_cover_all_rows() {
         for rows in 0..20 {
             for chunks in 1..8 {
-                let ranges: Vec<_> = chunk_ranges(rows, chunks).collect();
-                assert_eq!((ranges[0].0, ranges[chunks - 1].1), (0, rows));
-                assert!(ranges.windows(2).all(|pair| pair[0].1 == pair[1].0));
+                let ranges: Vec<_> = (0..chunks).map(|chunk| chunk_range(rows, chunks, chunk)).collect();
+                assert_eq!((ranges[0].start, ranges[chunks - 1].end), (0, rows));
+                assert!(ranges.windows(2).all(|pair| pair[0].end == pair[1].start));
             }
         }
     }

@@ -3,6 +3,6 @@
 mod header;
 mod varint;
 
-pub(crate) use header::chunk_ranges;
+pub(crate) use header::chunk_range;
 pub use header::{Header, Info, Layout, Mode};
 pub(crate) use varint::{Reader, put_varint};

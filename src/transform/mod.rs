@@ -6,6 +6,8 @@
 pub mod dct;
 pub mod klt;
 
+use std::ops::Range;
+
 use crate::geometry::Grid;
 use crate::kernels::portable::round_shift;
 use crate::kernels::simd::PADDING;
@@ -37,6 +39,12 @@ impl Blocks {
     /// Number of blocks.
     pub fn count(&self) -> usize {
         self.rows * self.columns
+    }
+
+    /// Number of positions of the grid before a block row.
+    pub fn first_position(&self, grid: &Grid, row: usize) -> usize {
+        let (plane, row) = (row / self.plane_rows.max(1), row % self.plane_rows.max(1));
+        (plane * grid.height + row * self.block.0) * grid.width
     }
 
     /// Calls `visit(pixel of the block, position in the grid, inside)` for each pixel of a block; a
@@ -89,48 +97,52 @@ pub(crate) trait Sink {
 }
 
 /// Keeps all coefficients.
-impl Sink for Vec<i32> {
+pub(crate) struct Kept<'a>(pub &'a mut [i32]);
+
+impl Sink for Kept<'_> {
     #[inline(always)]
     fn block(&mut self, coefficients: &[i32], _: impl BlockKernels) {
-        self.extend_from_slice(coefficients);
+        let (own, rest) = std::mem::take(&mut self.0).split_at_mut(coefficients.len());
+        own.copy_from_slice(coefficients);
+        self.0 = rest;
     }
 }
 
 /// Quantises at once.
 pub(crate) struct Quantized<'a> {
     pub plan: &'a Plan,
-    pub symbols: &'a mut Vec<i32>,
+    pub symbols: &'a mut [i32],
 }
 
 impl Sink for Quantized<'_> {
     #[inline(always)]
     fn block(&mut self, coefficients: &[i32], kernel: impl BlockKernels) {
         let Plan { active, quantizers, .. } = self.plan;
-        let start = self.symbols.len();
-        self.symbols.resize(start + active.len(), 0);
-        kernel.quantize(coefficients, active, quantizers, &mut self.symbols[start..]);
+        let (own, rest) = std::mem::take(&mut self.symbols).split_at_mut(active.len());
+        kernel.quantize(coefficients, active, quantizers, own);
+        self.symbols = rest;
     }
 }
 
-/// Integer feature values (channels last) to coefficients, block by block.
+/// Integer feature values (channels last) to coefficients, block by block, for a range of block rows.
 pub(crate) fn forward(
     profile: &Profile,
     grid: &Grid,
+    rows: Range<usize>,
     values: &[i16],
-    sink: &mut impl Sink,
+    mut sink: impl Sink,
     scratch: &mut TransformScratch,
     kernels: Kernels,
 ) {
-    if grid.len() > 0 {
-        scratch.resize(profile.bands(), grid.channels);
-        with_blocks!(kernels, kernel => forward_blocks(profile, grid, values, sink, scratch, kernel));
-    }
+    scratch.resize(profile.bands(), grid.channels);
+    with_blocks!(kernels, kernel => forward_blocks(profile, grid, rows, values, &mut sink, scratch, kernel));
 }
 
 #[inline(always)]
 fn forward_blocks(
     profile: &Profile,
     grid: &Grid,
+    rows: Range<usize>,
     values: &[i16],
     sink: &mut impl Sink,
     scratch: &mut TransformScratch,
@@ -140,7 +152,7 @@ fn forward_blocks(
     let (channels, bands) = (grid.channels, profile.bands());
     let dct = dct_pair(profile);
     let TransformScratch { block, other, coefficients, .. } = scratch;
-    for index in 0..blocks.count() {
+    for index in rows.start * blocks.columns..rows.end * blocks.columns {
         blocks.pixels(
             grid,
             index / blocks.columns,
@@ -170,31 +182,28 @@ fn forward_blocks(
     }
 }
 
-/// Symbols (active channels of each block) back to integer feature values, clipped to the fitted range.
+/// Symbols (active channels of each block) of a range of block rows back to integer feature values,
+/// clipped to the fitted range. `symbols` and `values` are those of the rows.
 pub(crate) fn inverse(
     profile: &Profile,
     grid: &Grid,
+    rows: Range<usize>,
     plan: &Plan,
-    symbols: &[i32],
-    values: &mut Vec<i16>,
+    (symbols, values): (&[i32], &mut [i16]),
     scratch: &mut TransformScratch,
     kernels: Kernels,
 ) {
-    // Every value is written below.
-    values.resize(grid.len(), 0);
-    if grid.len() > 0 {
-        scratch.resize(profile.bands(), grid.channels);
-        with_blocks!(kernels, kernel => inverse_blocks(profile, grid, plan, symbols, values, scratch, kernel));
-    }
+    scratch.resize(profile.bands(), grid.channels);
+    with_blocks!(kernels, kernel => inverse_blocks(profile, grid, rows, plan, (symbols, values), scratch, kernel));
 }
 
 #[inline(always)]
 fn inverse_blocks(
     profile: &Profile,
     grid: &Grid,
+    rows: Range<usize>,
     plan: &Plan,
-    symbols: &[i32],
-    values: &mut [i16],
+    (symbols, values): (&[i32], &mut [i16]),
     scratch: &mut TransformScratch,
     kernel: impl BlockKernels,
 ) {
@@ -207,9 +216,10 @@ fn inverse_blocks(
     low.extend(profile.range.iter().map(|range| range[0]));
     high.clear();
     high.extend(profile.range.iter().map(|range| range[1]));
-    for index in 0..blocks.count() {
+    let (first, start) = (rows.start * blocks.columns, blocks.first_position(grid, rows.start));
+    for index in first..rows.end * blocks.columns {
         coefficients[..bands * channels].copy_from_slice(&profile.means);
-        let row = &symbols[index * count..][..count];
+        let row = &symbols[(index - first) * count..][..count];
         kernel.dequantize(row, &plan.active, &plan.dequantizers, coefficients);
         for (value, &coefficient) in block.iter_mut().zip(coefficients.iter()) {
             *value = round_shift(coefficient, COEFFICIENT_BITS).clamp(-32_768, 32_767) as i16;
@@ -234,7 +244,7 @@ fn inverse_blocks(
             |pixel, position, inside| {
                 if inside {
                     let from = &block[pixel * channels..][..channels];
-                    let to = &mut values[position * channels..][..channels];
+                    let to = &mut values[(position - start) * channels..][..channels];
                     for (((value, &x), &low), &high) in to.iter_mut().zip(from).zip(&low[..]).zip(&high[..]) {
                         *value = x.max(low).min(high);
                     }

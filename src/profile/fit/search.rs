@@ -16,7 +16,7 @@ use crate::kernels::portable::{ContextRule, to_int};
 use crate::profile::{MAX_BLOCK, Profile};
 use crate::quality::Quality;
 use crate::tensor::FeatureView;
-use crate::transform::{self, TransformScratch};
+use crate::transform::{self, Blocks, Kept, TransformScratch};
 
 /// Values that the samples kept in memory for the search may hold together.
 const CACHED_VALUES: usize = 48 << 20;
@@ -492,8 +492,10 @@ impl<'a, 'r> Search<'a, 'r> {
 fn coefficients_of(profile: &Profile, grid: &Grid, values: &[f32], scratch: &mut TransformScratch) -> Vec<i32> {
     let scale = power_of_two(profile.exponent);
     let integers: Vec<i16> = values.iter().map(|&x| to_int(x, scale)).collect();
-    let mut coefficients = Vec::new();
-    transform::forward(profile, grid, &integers, &mut coefficients, scratch, Kernels::best());
+    let blocks = Blocks::new(grid, profile.block());
+    let mut coefficients = vec![0; blocks.count() * profile.coder_channels()];
+    let sink = Kept(&mut coefficients);
+    transform::forward(profile, grid, 0..blocks.rows, &integers, sink, scratch, Kernels::best());
     coefficients
 }
 

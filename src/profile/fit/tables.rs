@@ -1,7 +1,7 @@
 //! Fitting the bank of tables, the scale maps and the reconstruction offsets.
 
 use super::Reporter;
-use crate::chunk::{self, ChunkScratch, Coding};
+use crate::chunk::{self, Coding};
 use crate::entropy::bank::{Bank, TABLES, UNIT_SCALE, normalise};
 use crate::entropy::token::{ESCAPE, TOKENS, token_of};
 use crate::error::Result;
@@ -141,7 +141,7 @@ fn count(
     statistics: &mut Statistics,
 ) {
     let coding = Coding { lambda: lambda_at(profile.lambda, anchor), ..coding(profile, grid) };
-    chunk::quantize(&coding, plan, coefficients, symbols, &mut ChunkScratch::default());
+    chunk::quantize(&coding, plan, coefficients, symbols, &mut Vec::new());
     let channels = plan.active.len();
     if channels == 0 {
         return;
@@ -178,7 +178,7 @@ fn measure(
     symbols: &mut Vec<i32>,
     excess: &mut Excess,
 ) {
-    chunk::quantize(&coding(profile, grid), plan, coefficients, symbols, &mut ChunkScratch::default());
+    chunk::quantize(&coding(profile, grid), plan, coefficients, symbols, &mut Vec::new());
     let active = plan.active.len().max(1);
     for (row, all) in symbols.chunks_exact(active).zip(coefficients.chunks_exact(plan.channels.max(1))) {
         for (i, (&symbol, &channel)) in row.iter().zip(&plan.active).enumerate() {

@@ -30,8 +30,7 @@ pub(crate) struct Coded {
 
 impl Coded {
     /// Makes room for this many symbols.
-    pub fn resize(&mut self, symbols: usize) {
-        self.indices.clear();
+    fn resize(&mut self, symbols: usize) {
         self.indices.resize(symbols + 2 * MAX_LANES, 0);
     }
 
@@ -71,13 +70,14 @@ impl Coded {
     }
 }
 
-/// Fills in the indices of a chunk whose symbols begin at `at`: its contexts, tables and tokens.
+/// Fills in the indices of a chunk: its contexts, tables and tokens.
 #[inline(always)]
-pub(crate) fn rans_index<S: Isa>(simd: S, model: &ContextModel<'_>, symbols: &[i32], coded: &mut Coded, at: usize) {
+pub(crate) fn rans_index<S: Isa>(simd: S, model: &ContextModel<'_>, symbols: &[i32], coded: &mut Coded) {
+    coded.resize(symbols.len());
     let Coded { indices, neighbourhood, .. } = coded;
     let width = (model.columns * model.channels).max(1);
     neighbourhood.start_chunk(model);
-    let rows = symbols.chunks_exact(width).zip(indices[at..].chunks_exact_mut(width));
+    let rows = symbols.chunks_exact(width).zip(indices.chunks_exact_mut(width));
     for (row, (symbols, indices)) in rows.enumerate() {
         neighbourhood.start_row(model.has_up(row));
         let positions = symbols.chunks_exact(model.channels).zip(indices.chunks_exact_mut(model.channels));
@@ -104,7 +104,8 @@ fn index_of(symbol: i32, table: u8) -> u16 {
     let magnitude = symbol.unsigned_abs();
     // The exponent of a bucket's number of values, from that of a float.
     let bucket = magnitude.clamp(FIRST_BUCKET as u32, FIRST_ESCAPED) - BUCKET_OFFSET;
-    let class = if magnitude < FIRST_BUCKET as u32 { magnitude } else { ((bucket as i32 as f32).to_bits() >> 23) - 120 };
+    let class =
+        if magnitude < FIRST_BUCKET as u32 { magnitude } else { ((bucket as i32 as f32).to_bits() >> 23) - 120 };
     let token = (2 * class - u32::from(symbol > 0)) as u16;
     let token = if magnitude < FIRST_ESCAPED { token } else { ESCAPED };
     token | u16::from(table) * TOKENS as u16
@@ -115,11 +116,10 @@ fn table_of(index: u16) -> u8 {
     ((index & !ESCAPED) / TOKENS as u16) as u8
 }
 
-/// A chunk to encode: its symbols, where they begin among those that were indexed, and how they are coded.
+/// A chunk to encode: its symbols, and how they are coded.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Job<'a> {
     pub symbols: &'a [i32],
-    pub at: usize,
     pub channels: usize,
     pub lanes: usize,
     pub bank: &'a Bank,
@@ -143,7 +143,7 @@ pub(crate) fn rans_encode<S: Isa>(simd: S, gather: bool, job: &Job<'_>, coded: &
 /// With V vectors of states.
 #[inline(always)]
 fn encode<S: Isa, const V: usize, const GATHER: bool>(simd: S, job: &Job<'_>, coded: &mut Coded, out: &mut Vec<u8>) {
-    let Job { symbols, at, channels, lanes, bank } = *job;
+    let Job { symbols, channels, lanes, bank } = *job;
     let Coded { indices, words, steps, .. } = coded;
     let width = S::u32s::LEN;
     let intervals = bank.intervals();
@@ -157,7 +157,7 @@ fn encode<S: Isa, const V: usize, const GATHER: bool>(simd: S, job: &Job<'_>, co
             if top < GROUP_WORDS {
                 top += grow(words);
             }
-            let indices = &indices[at + start..][..2 * MAX_LANES];
+            let indices = &indices[start..][..2 * MAX_LANES];
             let mut index = [S::u32s::splat(simd, 0); V];
             for (v, pair) in index.chunks_mut(2).enumerate() {
                 let both = S::u16s::from_slice(simd, &indices[2 * v * width..][..2 * width]).widen();

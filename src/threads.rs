@@ -1,0 +1,55 @@
+//! Chunks side by side: on a thread pool with feature `rayon`, else one after the other.
+
+use crate::error::Result;
+
+/// Elements from which on threads are worth waking.
+#[cfg(feature = "rayon")]
+const WORTH_THREADS: usize = 1 << 15;
+
+/// Calls `work(job, worker)` for each pair of a job and a worker; gives the error of the first job
+/// that failed. `elements` is the size of all jobs together.
+pub(crate) fn each<J: Send, W: Send>(
+    jobs: impl Iterator<Item = J>,
+    workers: &mut [W],
+    elements: usize,
+    work: impl Fn(J, &mut W) -> Result<()> + Sync,
+) -> Result<()> {
+    #[cfg(feature = "rayon")]
+    if are_worth_it(workers.len(), elements) {
+        use rayon::prelude::*;
+        let pairs: Vec<(J, &mut W)> = jobs.zip(workers).collect();
+        let results: Vec<Result<()>> = pairs.into_par_iter().map(|(job, worker)| work(job, worker)).collect();
+        return results.into_iter().collect();
+    }
+    let _ = elements;
+    jobs.zip(workers).try_for_each(|(job, worker)| work(job, worker))
+}
+
+/// As [`each`], with workers made as they are needed, a single one without threads.
+pub(crate) fn each_sharing<J: Send, W: Send + Default>(
+    jobs: impl ExactSizeIterator<Item = J>,
+    workers: &mut Vec<W>,
+    elements: usize,
+    work: impl Fn(J, &mut W) -> Result<()> + Sync,
+) -> Result<()> {
+    #[cfg(feature = "rayon")]
+    if are_worth_it(jobs.len(), elements) {
+        if workers.len() < jobs.len() {
+            workers.resize_with(jobs.len(), W::default);
+        }
+        let number = jobs.len();
+        return each(jobs, &mut workers[..number], elements, work);
+    }
+    let _ = elements;
+    if workers.is_empty() {
+        workers.push(W::default());
+    }
+    let worker = &mut workers[0];
+    let mut jobs = jobs;
+    jobs.try_for_each(|job| work(job, worker))
+}
+
+#[cfg(feature = "rayon")]
+fn are_worth_it(jobs: usize, elements: usize) -> bool {
+    jobs > 1 && elements >= WORTH_THREADS && rayon::current_num_threads() > 1
+}
