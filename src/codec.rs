@@ -434,7 +434,7 @@ fn gather_int(view: &FeatureView<'_>, grid: &Grid, exponent: i32, values: &mut V
     with_array!(ViewData, view.data(), array => grid.gather(array, values, |x| feature_to_int(x.to_f32(), scale)));
 }
 
-fn gather_f32(view: &FeatureView<'_>, grid: &Grid, values: &mut Vec<f32>) {
+pub(crate) fn gather_f32(view: &FeatureView<'_>, grid: &Grid, values: &mut Vec<f32>) {
     values.clear();
     values.resize(grid.len(), 0.0);
     with_array!(ViewData, view.data(), array => grid.gather(array, values, |x| x.to_f32()));
@@ -453,7 +453,7 @@ fn scatter_int(layout: &Layout, grid: &Grid, values: &[i16], exponent: i32) -> F
     feature
 }
 
-fn scale_index(scale: f32) -> Result<i16> {
+pub(crate) fn scale_index(scale: f32) -> Result<i16> {
     let index = quality::index_of_scale(scale)
         .ok_or_else(|| Error::invalid(format!("a quality scale must be a positive number, not {scale}")))?;
     Ok(index as i16)

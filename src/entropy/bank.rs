@@ -80,6 +80,13 @@ impl Bank {
         &self.frequencies
     }
 
+    /// Cost of each table's tokens as [`Bank::cost`] counts it, the escape's without raw bits; `u32::MAX` for a token
+    /// without a frequency.
+    #[cfg(feature = "gpu")]
+    pub(crate) fn costs(&self) -> &[[u32; TOKENS]] {
+        &self.costs
+    }
+
     /// Start and frequency of a token in a table.
     #[inline]
     pub fn interval(&self, table: u8, token: u8) -> (u32, u32) {

@@ -18,7 +18,7 @@ pub const ESCAPE: u8 = 31;
 /// Classes of magnitude with a token of their own sign, class 0 being zero.
 pub const CLASSES: usize = 16;
 /// First class whose magnitudes need raw bits.
-const FIRST_BUCKET: usize = 9;
+pub(crate) const FIRST_BUCKET: usize = 9;
 /// Smallest magnitude of each class.
 pub const BUCKET_BASE: [u32; CLASSES] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 13, 21, 37, 69, 133, 261];
 /// First magnitude that has no class and always escapes.

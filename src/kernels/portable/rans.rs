@@ -20,7 +20,7 @@ use crate::error::{Error, Result};
 /// Most lanes.
 pub const MAX_LANES: usize = 32;
 /// What every state starts from when encoding, and must end at when decoding.
-const LOWEST: u32 = 1 << 16;
+pub(crate) const LOWEST: u32 = 1 << 16;
 
 /// One coding step: which lane, and the interval of 4,096.
 #[derive(Debug, Clone, Copy)]
