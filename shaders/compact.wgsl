@@ -42,7 +42,7 @@ fn starts_of(@builtin(local_invocation_index) local: u32) {
     }
 }
 
-@compute @workgroup_size(64)
+@compute @workgroup_size(256)
 fn compact(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
@@ -61,7 +61,7 @@ fn compact(
     let states_at = first * params.capacity + index * SPARE;
     let end = states_at + symbols * params.capacity + SPARE;
     let words_at = end - (length - min(length, 2u * lanes));
-    for (var at = local; 2u * at < length; at += 64u) {
+    for (var at = local; 2u * at < length; at += 256u) {
         var both = 0u;
         if (at < lanes) {
             // High word first.

@@ -82,14 +82,14 @@ fn quantize_neighbours(@builtin(global_invocation_id) id: vec3<u32>, @builtin(nu
         let channel = index % params.coded;
         let chunk = chunk_at(index / params.coded);
         let first = (index / params.coded / params.chunks) * params.positions;
-        for (var row = chunk.first_row; row < chunk.end_row; row++) {
-            let has_up = row_has_up(row);
-            for (var column = 0u; column < params.columns; column++) {
-                let position = first + row * params.columns + column;
-                let at = position * params.coded + channel;
-                let context = context_of(around(at, sides_of(column, has_up)));
-                symbols[at] = decide(centred_at(position, channel), channel, table_of(channel, context));
-            }
+        let positions = (chunk.end_row - chunk.first_row) * params.columns;
+        let end_position = min(positions, params.end_position);
+        for (var i = params.first_position; i < end_position; i++) {
+            let position = first + chunk.first_row * params.columns + i;
+            let at = position * params.coded + channel;
+            let has_up = row_has_up(chunk.first_row + i / params.columns);
+            let context = context_of(around(at, sides_of(i % params.columns, has_up)));
+            symbols[at] = decide(centred_at(position, channel), channel, table_of(channel, context));
         }
     }
 }
@@ -107,25 +107,24 @@ fn quantize_runs(place: Place) {
         return;
     }
     let chunk = chunk_at(index);
-    var position = (index / params.chunks) * params.positions + chunk.first_row * params.columns;
+    let first = (index / params.chunks) * params.positions + chunk.first_row * params.columns;
+    let positions = (chunk.end_row - chunk.first_row) * params.columns;
+    let end_position = min(positions, params.end_position);
     var sums = RunSums(0u, 0u);
-    for (var row = chunk.first_row; row < chunk.end_row; row++) {
-        let has_up = row_has_up(row);
-        for (var column = 0u; column < params.columns; column++) {
-            let sides = sides_of(column, has_up);
-            let base = position * params.coded;
-            var magnitude = 0u;
-            for (var run = 0u; run < params.runs; run++) {
-                let context = next_run_context(base, run, sides, lane, MAX_LANES, magnitude, &sums);
-                let channel = run * MAX_LANES + lane;
-                magnitude = 0u;
-                if (channel < params.coded) {
-                    let symbol = decide(centred_at(position, channel), channel, table_of(channel, context));
-                    symbols[base + channel] = symbol;
-                    magnitude = min(magnitude_of(symbol), CAP);
-                }
+    for (var i = params.first_position; i < end_position; i++) {
+        let position = first + i;
+        let base = position * params.coded;
+        let sides = sides_of(i % params.columns, row_has_up(chunk.first_row + i / params.columns));
+        var magnitude = 0u;
+        for (var run = 0u; run < params.runs; run++) {
+            let context = next_run_context(base, run, sides, lane, MAX_LANES, magnitude, &sums);
+            let channel = run * MAX_LANES + lane;
+            magnitude = 0u;
+            if (channel < params.coded) {
+                let symbol = decide(centred_at(position, channel), channel, table_of(channel, context));
+                symbols[base + channel] = symbol;
+                magnitude = min(magnitude_of(symbol), CAP);
             }
-            position++;
         }
     }
 }

@@ -3,10 +3,13 @@
 
 @group(0) @binding(4) var<storage, read> payload: array<u32>;
 @group(0) @binding(5) var<storage, read_write> symbols: array<u32>;
-// For each chunk: what failed, and the byte of the chunk at which it did.
+// For each chunk: what failed, the byte of the chunk at which it did, words taken so far, and from word 8 on the lanes'
+// states: several dispatches decode a long chunk.
 @group(0) @binding(6) var<storage, read_write> chunk_status: array<u32>;
 @group(0) @binding(7) var<storage, read_write> state: array<atomic<u32>>;
 
+const STATUS_WORDS: u32 = 40u;
+const STATUS_STATES: u32 = 8u;
 const LOWEST: u32 = 65536u;
 const STATUS_TRUNCATED: u32 = 1u;
 const STATUS_INITIAL_STATE: u32 = 2u;
@@ -79,78 +82,92 @@ fn rans_decode(place: Place) {
     let in_use = lane < lanes;
     start = chunk.start;
     limit = chunk.bytes >> 1u;
-    var base = ((index / params.chunks) * params.positions + chunk.first_row * params.columns) * coded;
-    if (!lanes_agree) {
-        fail(STATUS_LANES, 0u);
-    }
+    let status_at = index * STATUS_WORDS;
+    let positions = (chunk.end_row - chunk.first_row) * params.columns;
+    let item_base = (index / params.chunks) * params.positions + chunk.first_row * params.columns;
 
     var x = LOWEST;
-    let whole = limit >= 2u * (lane + 1u);
-    if (in_use && whole) {
-        x = (word(2u * lane) << 16u) | word(2u * lane + 1u);
-    }
-    let initial = ballots(in_use && !whole, (x < LOWEST), false);
-    if (failure == 0u && (initial.x | initial.y) != 0u) {
-        let first = countTrailingZeros(initial.x | initial.y);
-        if (((initial.x >> first) & 1u) != 0u) {
-            fail(STATUS_TRUNCATED, 0u);
-        } else {
-            fail(STATUS_INITIAL_STATE, 0u);
+    if (params.first_position == 0u) {
+        if (!lanes_agree) {
+            fail(STATUS_LANES, 0u);
         }
+        let whole = limit >= 2u * (lane + 1u);
+        if (in_use && whole) {
+            x = (word(2u * lane) << 16u) | word(2u * lane + 1u);
+        }
+        let initial = ballots(in_use && !whole, (x < LOWEST), false);
+        if (failure == 0u && (initial.x | initial.y) != 0u) {
+            let first = countTrailingZeros(initial.x | initial.y);
+            if (((initial.x >> first) & 1u) != 0u) {
+                fail(STATUS_TRUNCATED, 0u);
+            } else {
+                fail(STATUS_INITIAL_STATE, 0u);
+            }
+        }
+        taken = 2u * lanes;
+    } else {
+        failure = chunk_status[status_at];
+        failed_at = chunk_status[status_at + 1u];
+        taken = chunk_status[status_at + 2u];
+        x = select(LOWEST, chunk_status[status_at + STATUS_STATES + lane], in_use);
     }
-    taken = 2u * lanes;
 
     var sums = RunSums(0u, 0u);
-    for (var row = chunk.first_row; row < chunk.end_row; row++) {
-        let has_up = row_has_up(row);
-        for (var column = 0u; column < params.columns; column++) {
-            let sides = sides_of(column, has_up);
-            var magnitudes = 0u;
-            for (var run = 0u; run < params.runs; run++) {
+    let end_position = min(positions, params.end_position);
+    for (var position = params.first_position; position < end_position; position++) {
+        let base = (item_base + position) * coded;
+        let column = position % params.columns;
+        let sides = sides_of(column, row_has_up(chunk.first_row + position / params.columns));
+        var magnitudes = 0u;
+        for (var run = 0u; run < params.runs; run++) {
+            if (failure != 0u) {
+                break;
+            }
+            var run_context = 0u;
+            if (params.rule == RULE_RUNS) {
+                run_context = next_run_context(base, run, sides, lane, lanes, magnitudes, &sums);
+                magnitudes = 0u;
+            }
+            let end = min((run + 1u) * MAX_LANES, coded);
+            for (var first = run * MAX_LANES; first < end; first += lanes) {
+                let channel = first + lane;
+                let at = base + channel;
+                let here = in_use && channel < end;
+                var context = run_context;
+                if (here && params.rule == RULE_NEIGHBOURS) {
+                    context = context_of(around(at, sides));
+                }
+                let symbol = decode_group(&x, lane, channel, here, context);
                 if (failure != 0u) {
                     break;
                 }
-                var run_context = 0u;
-                if (params.rule == RULE_RUNS) {
-                    run_context = next_run_context(base, run, sides, lane, lanes, magnitudes, &sums);
-                    magnitudes = 0u;
-                }
-                let end = min((run + 1u) * MAX_LANES, coded);
-                for (var first = run * MAX_LANES; first < end; first += lanes) {
-                    let channel = first + lane;
-                    let at = base + channel;
-                    let here = in_use && channel < end;
-                    var context = run_context;
-                    if (here && params.rule == RULE_NEIGHBOURS) {
-                        context = context_of(around(at, sides));
-                    }
-                    let symbol = decode_group(&x, lane, channel, here, context);
-                    if (failure != 0u) {
-                        break;
-                    }
-                    if (here) {
-                        symbols[at] = symbol;
-                        magnitudes += min(magnitude_of(symbol), CAP);
-                    }
+                if (here) {
+                    symbols[at] = symbol;
+                    magnitudes += min(magnitude_of(symbol), CAP);
                 }
             }
-            base += coded;
         }
         if (failure != 0u) {
             break;
         }
     }
 
-    let open = ballots(in_use && x != LOWEST, false, false).x;
-    if (failure == 0u && open != 0u) {
-        fail(STATUS_END_STATE, 2u * taken);
+    if (params.end_position >= positions && params.first_position < positions) {
+        let open = ballots(in_use && x != LOWEST, false, false).x;
+        if (failure == 0u && open != 0u) {
+            fail(STATUS_END_STATE, 2u * taken);
+        }
+        if (failure == 0u && 2u * taken != chunk.bytes) {
+            fail(STATUS_LEFT_OVER, 2u * taken);
+        }
     }
-    if (failure == 0u && 2u * taken != chunk.bytes) {
-        fail(STATUS_LEFT_OVER, 2u * taken);
+    if (in_use) {
+        chunk_status[status_at + STATUS_STATES + lane] = x;
     }
     if (lane == 0u) {
-        chunk_status[2u * index] = failure;
-        chunk_status[2u * index + 1u] = failed_at;
+        chunk_status[status_at] = failure;
+        chunk_status[status_at + 1u] = failed_at;
+        chunk_status[status_at + 2u] = taken;
         if (failure != 0u) {
             atomicOr(&state[(index / params.chunks) * STATE_WORDS + STATE_FAILED], 1u);
         }

@@ -8,6 +8,9 @@
 // Total, flags, lanes of each item, length of each chunk in 16-bit words.
 @group(0) @binding(6) var<storage, read_write> report: array<atomic<u32>>;
 
+// For each chunk, the room that is left: several dispatches encode a long chunk, the last positions first.
+@group(0) @binding(7) var<storage, read_write> rooms: array<u32>;
+
 const LOWEST: u32 = 65536u;
 const FLAG_OVERFLOW: u32 = 1u;
 const FLAG_LANES: u32 = 2u;
@@ -60,7 +63,9 @@ fn rans_encode(place: Place) {
     let words_at = states_at + MAX_LANES;
     let room = positions * params.coded * params.capacity + SPARE - MAX_LANES;
     let groups = (params.coded + lanes - 1u) / lanes;
-    var steps = positions * groups;
+    let first_position = min(params.first_position, positions);
+    let end_position = min(params.end_position, positions);
+    var steps = (end_position - first_position) * groups;
     if (!lanes_agree) {
         atomicOr(&report[1], FLAG_LANES);
         steps = 0u;
@@ -68,6 +73,10 @@ fn rans_encode(place: Place) {
 
     var x = LOWEST;
     var left = room;
+    if (params.end_position < positions) {
+        x = words[states_at + lane];
+        left = rooms[index];
+    }
     var overflow = false;
     // The group that is coded, and whether the one before it has raw bits, is known a step ahead.
     var next = Coded(0u, 0u, 0u);
@@ -76,11 +85,11 @@ fn rans_encode(place: Place) {
         let channel = (groups - 1u) * lanes + lane;
         here_next = lane < lanes && channel < params.coded;
         if (here_next) {
-            next = load(first + (positions - 1u) * params.coded + channel);
+            next = load(first + (end_position - 1u) * params.coded + channel);
         }
     }
     var masks = ballots(false, next.bits > 0u, next.bits > 8u);
-    var position = positions - 1u;
+    var position = end_position - 1u;
     var group = groups - 1u;
     for (var step = 0u; step < steps; step++) {
         let now = next;
@@ -149,10 +158,9 @@ fn rans_encode(place: Place) {
             }
         }
     }
-    if (lane < lanes) {
-        words[states_at + lane] = x;
-    }
+    words[states_at + lane] = x;
     if (lane == 0u) {
+        rooms[index] = left;
         if (overflow) {
             atomicOr(&report[1], FLAG_OVERFLOW);
         }

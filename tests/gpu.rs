@@ -1,1 +1,339 @@
-fn main() {}
+//! Proves that streams made on a GPU, and features decoded there, are those of the CPU, bit for bit: shapes, dtypes,
+//! profiles, qualities, chunks, lanes, odd numbers, buffers, batches, broken streams, and a lost device.
+//!
+//! Without an adapter the tests say so and pass; `NARROWS_REQUIRE_GPU=1` makes them fail. With a software driver:
+//! `VK_LOADER_DRIVERS_SELECT='*lvp*'`, where `LP_NATIVE_VECTOR_WIDTH=128`, `256` or `512` chooses subgroups of 4, 8 or 16.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+
+use half::{bf16, f16};
+use narrows::gpu::{self, Device, FeatureBuffer, Source};
+use narrows::{Axes, Dtype, Element, Error, Feature, FeatureView, Profile, Quality};
+use ndarray::{ArrayD, Axis, IxDyn, ShapeBuilder};
+
+/// The device, in each way in which it can be told to work.
+fn devices() -> Vec<Device> {
+    static DEVICE: OnceLock<Option<Device>> = OnceLock::new();
+    let device = DEVICE.get_or_init(|| match Device::request() {
+        Ok(device) => {
+            eprintln!("on {}", device.info());
+            Some(device)
+        }
+        Err(error) if std::env::var_os("NARROWS_REQUIRE_GPU").is_some_and(|value| value == "1") => {
+            panic!("NARROWS_REQUIRE_GPU=1, but {error}")
+        }
+        Err(error) => {
+            eprintln!("skipped: {error}");
+            None
+        }
+    });
+    let Some(device) = device else { return Vec::new() };
+    vec![device.clone(), device.clone().subgroups(false).integer_floats(true)]
+}
+
+fn vectors() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors")
+}
+
+fn profile(name: &str) -> Arc<Profile> {
+    let path = match name {
+        "demo" => Path::new(env!("CARGO_MANIFEST_DIR")).join("demo/profile.safetensors"),
+        name => vectors().join(format!("{name}.profile.safetensors")),
+    };
+    Arc::new(Profile::load(path).unwrap())
+}
+
+fn noise(seed: u64, i: usize) -> f32 {
+    let mut z = (seed ^ i as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    z = (z ^ (z >> 31)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    ((z >> 40) as f32 / 16_777_216.0 - 0.5) * 4.0
+}
+
+/// Mostly small values, some large.
+fn array<T: Element>(shape: &[usize], seed: u64, scale: f32) -> ArrayD<T> {
+    let mut i = 0;
+    ArrayD::from_shape_simple_fn(IxDyn(shape), || {
+        i += 1;
+        let x = noise(seed, i);
+        T::from_f32(x * x * x * 0.3 * scale)
+    })
+}
+
+/// The bits of a feature: `==` on floats would take -0 for 0.
+fn bits(feature: &Feature) -> (Dtype, Vec<usize>, Vec<u32>) {
+    let bits = match feature {
+        Feature::F32(array) => array.iter().map(|x| x.to_bits()).collect(),
+        Feature::F16(array) => array.iter().map(|x| u32::from(x.to_bits())).collect(),
+        Feature::Bf16(array) => array.iter().map(|x| u32::from(x.to_bits())).collect(),
+        Feature::I8(array) => array.iter().map(|&x| x as u32).collect(),
+        Feature::U8(array) => array.iter().map(|&x| u32::from(x)).collect(),
+        other => panic!("{other:?}"),
+    };
+    (feature.dtype(), feature.shape().to_vec(), bits)
+}
+
+/// Options of both encoders.
+#[derive(Debug, Clone, Copy)]
+struct Options {
+    chunks: Option<usize>,
+    lanes: Option<usize>,
+    rdo: bool,
+}
+
+const DEFAULT: Options = Options { chunks: None, lanes: None, rdo: true };
+
+fn cpu_encoder(profile: Option<&Arc<Profile>>, options: Options) -> narrows::Encoder {
+    let encoder = match profile {
+        Some(profile) => narrows::Encoder::with_profile(profile.clone()),
+        None => narrows::Encoder::plain(),
+    };
+    let encoder = options.chunks.into_iter().fold(encoder.rdo(options.rdo), narrows::Encoder::chunks);
+    options.lanes.into_iter().fold(encoder, narrows::Encoder::lanes)
+}
+
+fn gpu_encoder(device: &Device, profile: Option<&Arc<Profile>>, options: Options) -> gpu::Encoder {
+    let encoder = match profile {
+        Some(profile) => gpu::Encoder::with_profile(device, profile.clone()),
+        None => gpu::Encoder::plain(device),
+    };
+    let encoder = options.chunks.into_iter().fold(encoder.rdo(options.rdo), gpu::Encoder::chunks);
+    options.lanes.into_iter().fold(encoder, gpu::Encoder::lanes)
+}
+
+fn cpu_decoder(profile: Option<&Arc<Profile>>) -> narrows::Decoder {
+    profile.into_iter().cloned().fold(narrows::Decoder::new(), narrows::Decoder::profile)
+}
+
+fn gpu_decoder(device: &Device, profile: Option<&Arc<Profile>>) -> gpu::Decoder {
+    profile.into_iter().cloned().fold(gpu::Decoder::new(device), gpu::Decoder::profile)
+}
+
+/// Encodes and decodes on both sides.
+fn check(device: &Device, profile: Option<&Arc<Profile>>, view: FeatureView<'_>, quality: Quality, options: Options) {
+    let what = || format!("{:?} {:?} {quality:?} {options:?} {:?}", view.shape(), view.dtype(), device.info());
+    let expected = cpu_encoder(profile, options).encode(view.clone(), quality);
+    let stream = gpu_encoder(device, profile, options).encode(view.clone(), quality);
+    assert_eq!(stream, expected, "{}", what());
+    if let Ok(stream) = stream {
+        let expected = cpu_decoder(profile).decode(&stream).unwrap();
+        let decoded = gpu_decoder(device, profile).decode(&stream).unwrap_or_else(|e| panic!("{e}: {}", what()));
+        assert!(bits(&decoded) == bits(&expected), "{}", what());
+    }
+}
+
+#[test]
+fn golden_streams_decode_to_what_they_always_did() {
+    for device in devices() {
+        let mut decoder = [profile("waves"), profile("rectified")]
+            .into_iter()
+            .fold(gpu::Decoder::new(&device), gpu::Decoder::profile);
+        let mut names = Vec::new();
+        for entry in fs::read_dir(vectors()).unwrap() {
+            let path = entry.unwrap().path();
+            if path.extension().is_some_and(|extension| extension == "stream") {
+                names.push(path);
+            }
+        }
+        let streams: Vec<_> = names.iter().map(|name| fs::read(name).unwrap()).collect();
+        let streams: Vec<_> = streams.iter().map(Vec::as_slice).collect();
+        // One by one, and all of them in one submission.
+        let one_by_one: Vec<_> = streams.iter().map(|stream| decoder.decode(stream)).collect();
+        for results in [one_by_one, decoder.decode_batch(&streams)] {
+            for (name, result) in names.iter().zip(results) {
+                let feature = result.unwrap_or_else(|error| panic!("{}: {error}", name.display()));
+                let size = feature.dtype().size();
+                let bytes: Vec<u8> = bits(&feature).2.iter().flat_map(|x| x.to_le_bytes()[..size].to_vec()).collect();
+                assert_eq!(bytes, fs::read(name.with_extension("feature")).unwrap(), "{}", name.display());
+            }
+        }
+        assert!(streams.len() >= 18);
+    }
+}
+
+#[test]
+fn profiles_of_all_kinds() {
+    let waves = |seed: u64, shape: &[usize]| {
+        let rough = array::<f32>(shape, seed, 1.0);
+        let mut at = 0;
+        rough.mapv(|x| {
+            at += 1;
+            x + 2.0 * (at as f32 * 0.37 + seed as f32).sin()
+        })
+    };
+    for device in devices() {
+        for (name, shape) in [("waves", [1, 6, 8, 8]), ("rectified", [1, 6, 8, 8]), ("demo", [1, 32, 16, 16])] {
+            let profile = profile(name);
+            let mut shape = shape;
+            shape[1] = profile.layout().channels();
+            let feature = waves(3, &shape);
+            let feature = if name == "waves" { feature } else { feature.mapv(|x| x.max(0.0)) };
+            for scale in [0.02, 0.3, 1.0, 6.0] {
+                check(&device, Some(&profile), (&feature).into(), Quality::Scale(scale), DEFAULT);
+            }
+            for rdo in [false, true] {
+                for (chunks, lanes) in [(1, 1), (2, 2), (3, 4), (1, 8), (7, 16), (100, 32)] {
+                    let options = Options { chunks: Some(chunks), lanes: Some(lanes), rdo };
+                    check(&device, Some(&profile), (&feature).into(), Quality::Scale(0.2), options);
+                }
+            }
+            // Other sizes: blocks that are cut off, several planes, one row, nothing.
+            for other in [[3, 0, 9, 11], [1, 0, 1, 30], [2, 0, 17, 1], [1, 0, 1, 1], [2, 0, 0, 5]] {
+                let mut shape = other;
+                shape[1] = profile.layout().channels();
+                check(&device, Some(&profile), (&waves(5, &shape)).into(), Quality::Scale(0.5), DEFAULT);
+            }
+            check(&device, Some(&profile), (&feature).into(), Quality::Bytes(150), DEFAULT);
+            check(&device, Some(&profile), (&feature).into(), Quality::Bytes(3), DEFAULT);
+            check(&device, Some(&profile), (&feature).into(), Quality::Sqnr(9.0), DEFAULT);
+        }
+    }
+}
+
+#[test]
+fn plain_shapes_dtypes_and_qualities() {
+    for device in devices() {
+        for shape in [
+            &[1][..],
+            &[1, 1, 1],
+            &[7],
+            &[31, 3],
+            &[5, 32],
+            &[33, 2, 3],
+            &[63, 4, 4],
+            &[65, 3, 2],
+            &[2, 3, 4, 5],
+            &[2, 2, 2, 3, 2, 3, 2, 2],
+            &[2048, 2, 2],
+            &[96, 13, 11],
+            &[0, 3],
+        ] {
+            check(&device, None, (&array::<f32>(shape, 1, 1.0)).into(), Quality::Scale(1.0), DEFAULT);
+        }
+        let shape = [3, 20, 7, 9];
+        for quality in [Quality::Scale(0.004), Quality::Scale(30.0), Quality::Bytes(700), Quality::Sqnr(21.0)] {
+            check(&device, None, (&array::<f32>(&shape, 2, 1.0)).into(), quality, DEFAULT);
+        }
+        check(&device, None, (&array::<f16>(&shape, 3, 2.0)).into(), Quality::Scale(0.5), DEFAULT);
+        check(&device, None, (&array::<bf16>(&shape, 4, 1e20)).into(), Quality::Scale(0.5), DEFAULT);
+        check(&device, None, (&array::<i8>(&shape, 5, 90.0)).into(), Quality::Scale(0.2), DEFAULT);
+        check(&device, None, (&array::<u8>(&shape, 6, 90.0)).into(), Quality::Sqnr(30.0), DEFAULT);
+        check(&device, None, (&array::<f32>(&shape, 7, 1e-37)).into(), Quality::Scale(1.0), DEFAULT);
+        check(&device, None, (&array::<f32>(&shape, 8, 1e37)).into(), Quality::Scale(1.0), DEFAULT);
+        for (chunks, lanes) in [(1, 1), (5, 2), (60, 4), (21, 8), (2, 16), (9, 32)] {
+            let options = Options { chunks: Some(chunks), lanes: Some(lanes), rdo: chunks % 2 == 0 };
+            check(&device, None, (&array::<f32>(&shape, 9, 1.0)).into(), Quality::Scale(0.01), options);
+        }
+        // Any memory order and any axes.
+        let mut turned = ArrayD::<f32>::zeros(IxDyn(&[4, 6, 5]).f());
+        turned.assign(&array::<f32>(&[4, 6, 5], 10, 1.0));
+        for channels in 0..3 {
+            for batch in [None, Some(0), Some(2)] {
+                let view = FeatureView::from(&turned).channel_axis(channels).batch_axis(batch.filter(|&b| b != channels));
+                check(&device, None, view, Quality::Scale(0.5), DEFAULT);
+            }
+        }
+    }
+}
+
+#[test]
+fn edges_of_the_numbers() {
+    // NaN, infinities, subnormals, zeros of both signs, ties, the largest and the least.
+    let hard: Vec<f32> = [
+        0,
+        1,
+        0x7f_ffff,
+        0x80_0000,
+        0x3f00_0000,
+        0x3fc0_0000,
+        0x4020_0000,
+        0x46ff_fe00,
+        0x46ff_ff00,
+        0x4700_0000,
+        0x7f7f_ffff,
+        0x7f80_0000,
+        0x7f80_0001,
+        0x7fc0_0000,
+    ]
+    .into_iter()
+    .flat_map(|bits: u32| [f32::from_bits(bits), f32::from_bits(bits | 1 << 31)])
+    .collect();
+    let mixed = ArrayD::from_shape_fn(IxDyn(&[6, 8, 8]), |at| {
+        let i = (at[0] * 8 + at[1]) * 8 + at[2];
+        if i % 3 == 0 { hard[i / 3 % hard.len()] } else { noise(9, i) }
+    });
+    let halves = ArrayD::from_shape_fn(IxDyn(&[256, 16, 16]), |at| f16::from_bits((at[0] * 256 + at[1] * 16 + at[2]) as u16));
+    let finite = halves.mapv(|x| if x.is_finite() { x } else { f16::ZERO });
+    for device in devices() {
+        let waves = profile("waves");
+        for scale in [0.01, 1.0] {
+            check(&device, None, (&mixed).into(), Quality::Scale(scale), DEFAULT);
+            check(&device, Some(&waves), (&mixed).into(), Quality::Scale(scale), DEFAULT);
+            check(&device, None, (&finite).into(), Quality::Scale(scale), DEFAULT);
+        }
+        // Every f16 there is, at the finest steps, so that nothing hides a wrong integer.
+        check(&device, None, (&halves).into(), Quality::Scale(0.004), Options { chunks: Some(16), ..DEFAULT });
+        let all = halves.mapv(|x| x.to_f32()).into_shape_with_order(IxDyn(&[128, 6, 512 / 6 * 6 / 6, 1]));
+        drop(all);
+        let six = halves.as_slice().unwrap()[..65_532].to_vec();
+        let six = ArrayD::from_shape_vec(IxDyn(&[6, 127, 86]), six).unwrap();
+        check(&device, Some(&waves), (&six).into(), Quality::Scale(0.004), Options { chunks: Some(8), ..DEFAULT });
+    }
+}
+
+fn same<T: PartialEq + std::fmt::Debug>(one: Result<T, Error>, two: Result<T, Error>, what: impl Fn() -> String) {
+    assert_eq!(one.map_err(|e| format!("{e:?}")), two.map_err(|e| format!("{e:?}")), "{}", what());
+}
+
+#[test]
+fn broken_streams_give_the_same_error() {
+    for device in devices() {
+        let waves = profile("waves");
+        let demo = profile("demo");
+        let mut shape = vec![1, 0, 4, 4];
+        shape[1] = demo.layout().channels();
+        let cases: Vec<(Option<&Arc<Profile>>, Vec<u8>)> = vec![
+            {
+                let options = Options { chunks: Some(3), lanes: Some(4), rdo: true };
+                let feature = array::<f32>(&[9, 6, 5], 1, 1.0);
+                (None, cpu_encoder(None, options).encode(&feature, Quality::Scale(0.02)).unwrap())
+            },
+            {
+                let options = Options { chunks: Some(1), lanes: Some(32), rdo: true };
+                let feature = array::<f32>(&[40, 3, 3], 1, 1.0);
+                (None, cpu_encoder(None, options).encode(&feature, Quality::Scale(0.01)).unwrap())
+            },
+            {
+                let feature = array::<f32>(&[1, 6, 8, 8], 2, 4.0);
+                (Some(&waves), cpu_encoder(Some(&waves), DEFAULT).encode(&feature, Quality::Scale(0.3)).unwrap())
+            },
+            {
+                let feature = array::<f32>(&shape, 3, 3.0);
+                (Some(&demo), cpu_encoder(Some(&demo), DEFAULT).encode(&feature, Quality::Scale(2.0)).unwrap())
+            },
+        ];
+        for (profile, stream) in &cases {
+            let mut broken: Vec<Vec<u8>> = (0..stream.len()).map(|end| stream[..end].to_vec()).collect();
+            for bit in 0..stream.len() * 8 {
+                let mut bad = stream.clone();
+                bad[bit / 8] ^= 1 << (bit % 8);
+                broken.push(bad);
+            }
+            let mut longer = stream.clone();
+            longer.push(0);
+            broken.push(longer.clone());
+            longer.push(0);
+            broken.push(longer);
+            let mut cpu = cpu_decoder(*profile);
+            let mut gpu = gpu_decoder(&device, *profile);
+            for batch in broken.chunks(64) {
+                let streams: Vec<_> = batch.iter().map(Vec::as_slice).collect();
+                for (bad, result) in batch.iter().zip(gpu.decode_batch(&streams)) {
+                    let expected = cpu.decode(bad);
+                    same(result.map(|f| bits(&f)), expected.map(|f| bits(&f)), || format!("{bad:?}"));
+                }
+            }
+        }
+    }
+}

@@ -10,8 +10,8 @@ use crate::geometry::Grid;
 use crate::kernels::gpu::device::Device;
 use crate::kernels::gpu::encode::{Tables, workgroup_for};
 use crate::kernels::gpu::feature::{FeatureBuffer, feature_of};
-use crate::kernels::gpu::params::{Params, STATE_WORDS};
-use crate::kernels::gpu::recorder::{Pool, Recorder, one_each, strided, words_of};
+use crate::kernels::gpu::params::{Params, STATE_WORDS, STATUS_WORDS};
+use crate::kernels::gpu::recorder::{Pool, Recorder, one_each, portions, strided, words_of};
 use crate::kernels::gpu::upload;
 use crate::kernels::portable::{ContextRule, MAX_LANES};
 use crate::limits::{Limits, checked_product};
@@ -268,7 +268,7 @@ impl Decoder {
                 let streams: Vec<_> = group.iter().map(|&i| &prepared[i].1).collect();
                 let (status, params, state, values, limits) = self.record(&mut recorder, number, &streams)?;
                 statuses.push(wanted.len());
-                wanted.push((status, 8 * streams.len() * streams[0].chunks));
+                wanted.push((status, 4 * STATUS_WORDS * streams.len() * streams[0].chunks));
                 for (item, &i) in group.iter().enumerate() {
                     let stream = &prepared[i].1;
                     let buffer = self.record_output(
@@ -292,7 +292,7 @@ impl Decoder {
                 let words = words_of(&answers[status]);
                 for (item, &i) in group.iter().enumerate() {
                     let stream = &prepared[i].1;
-                    match stream.verdict(&words[2 * item * stream.chunks..]) {
+                    match stream.verdict(&words[STATUS_WORDS * item * stream.chunks..]) {
                         Verdict::Again if device.without_single() => return Ok(None),
                         Verdict::Again => return Err(Error::Backend("the GPU's subgroups are not as it says".into())),
                         Verdict::Failed(error) => results[i] = Err(error),
@@ -352,27 +352,27 @@ impl Decoder {
         let size = items * first.blocks.count() * params.width as usize;
         let symbols = self.pool.get(&device, "symbols", 0, items * first.blocks.count() * coded)?;
         let mut values = self.pool.get(&device, "values", 0, size)?;
-        let status = self.pool.get(&device, "status", number, 2 * items * chunks)?;
+        let status = self.pool.get(&device, "status", number, STATUS_WORDS * items * chunks)?;
         let state = self.pool.get(&device, "state", number, items * STATE_WORDS)?;
         recorder.clear(&status);
         recorder.clear(&state);
         let uniform = recorder.uniform(&params.bytes())?;
         if coded > 0 {
-            recorder.run(
-                "rans_decode",
-                workgroup_for(first.lanes),
-                &uniform,
-                &[
-                    (1, &plan_buffer),
-                    (2, &tables.bank),
-                    (3, &chunk_table),
-                    (4, &payload),
-                    (5, &symbols),
-                    (6, &status),
-                    (7, &state),
-                ],
-                one_each(items * chunks),
-            )?;
+            let bindings = [
+                (1, &plan_buffer),
+                (2, &tables.bank),
+                (3, &chunk_table),
+                (4, &payload),
+                (5, &symbols),
+                (6, &status),
+                (7, &state),
+            ];
+            let longest = first.blocks.rows.div_ceil(chunks) * first.blocks.columns;
+            for (from, to) in portions(&device, longest, coded.div_ceil(first.lanes))? {
+                let uniform = recorder.uniform(&params.between(from, to).bytes())?;
+                let groups = one_each(items * chunks);
+                recorder.run("rans_decode", workgroup_for(first.lanes), &uniform, &bindings, groups)?;
+            }
         }
         let bindings = [(1, &plan_buffer), (2, &symbols), (3, &values), (4, &state)];
         recorder.run("dequantize", 32, &uniform, &bindings, (strided(size / items.max(1)), items as u32, 1))?;
@@ -516,7 +516,7 @@ impl<'s> Prepared<'s> {
 
     /// What the status words of this stream's chunks say.
     fn verdict(&self, words: &[u32]) -> Verdict {
-        for (words, &(offset, bytes)) in words.chunks_exact(2).zip(&self.parts) {
+        for (words, &(offset, bytes)) in words.chunks_exact(STATUS_WORDS).zip(&self.parts) {
             let at = offset + words[1] as usize;
             let error = match words[0] {
                 0 => continue,

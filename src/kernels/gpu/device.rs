@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, mpsc};
+use std::time::Duration;
 
 use crate::error::{Error, Result};
 use crate::kernels::gpu::probe;
@@ -32,6 +33,7 @@ struct Shared {
     name: String,
     backend: String,
     subgroup_sizes: Option<(u32, u32)>,
+    software: bool,
     floats_exact: bool,
     /// What the device said when it was lost.
     lost: Arc<OnceLock<String>>,
@@ -141,6 +143,7 @@ impl Device {
             name: info.name.clone(),
             backend: info.backend.to_string(),
             subgroup_sizes: has_subgroups.then_some((info.subgroup_min_size, info.subgroup_max_size)),
+            software: info.device_type == wgpu::DeviceType::Cpu,
             floats_exact,
             lost: lost.clone(),
             no_single: AtomicBool::new(false),
@@ -207,9 +210,15 @@ impl Device {
             Some((least, _)) if self.subgroups && least >= workgroup && !self.shared.no_single.load(Ordering::Relaxed) => {
                 Lanes::Single
             }
-            Some(_) if self.subgroups => Lanes::Subgroups,
+            Some((least, _)) if self.subgroups && least >= 4 => Lanes::Subgroups,
             _ => Lanes::Memory,
         }
+    }
+
+    /// Most steps of a chunk's lanes in one dispatch. A software driver was seen to leave a shader's loops after 65,535
+    /// rounds in all; a GPU's operating system may end a dispatch that takes seconds.
+    pub(crate) fn steps(&self) -> usize {
+        if self.shared.software { 4096 } else { 65_536 }
     }
 
     /// Remembers that a subgroup does not hold a workgroup that it should hold; false if that was known.
@@ -329,14 +338,17 @@ impl Device {
             });
         }
         drop(sender);
-        self.shared
-            .device
-            .poll(wgpu::PollType::wait_indefinitely())
-            .map_err(|error| failed(format_args!("waiting for the GPU failed: {error}")))?;
-        for _ in buffers {
-            match receiver.try_recv() {
-                Ok(Ok(())) => {}
+        let (mut answers, mut patience) = (0, 1000);
+        while answers < buffers.len() {
+            self.shared
+                .device
+                .poll(wgpu::PollType::wait_indefinitely())
+                .map_err(|error| failed(format_args!("waiting for the GPU failed: {error}")))?;
+            // Another thread may have polled, and be about to tell.
+            match receiver.recv_timeout(Duration::from_millis(10)) {
+                Ok(Ok(())) => answers += 1,
                 Ok(Err(error)) => return Err(failed(format_args!("the GPU's answer cannot be read: {error}"))),
+                Err(mpsc::RecvTimeoutError::Timeout) if patience > 0 => patience -= 1,
                 Err(_) => return Err(failed("the GPU did not answer")),
             }
         }

@@ -12,7 +12,7 @@ use crate::kernels::gpu::device::{Device, failed};
 use crate::kernels::gpu::feature::{Source, upload_view};
 use crate::kernels::gpu::params::{Params, STATE_WORDS};
 use crate::kernels::gpu::plain::PlainFeature;
-use crate::kernels::gpu::recorder::{Pool, Recorder, one_each, strided, words_of};
+use crate::kernels::gpu::recorder::{Pool, Recorder, one_each, portions, strided, words_of};
 use crate::kernels::gpu::upload;
 use crate::kernels::portable::{ContextRule, MAX_LANES};
 use crate::plain;
@@ -498,6 +498,7 @@ impl Core {
         let rule_runs = coding.context == ContextRule::Runs;
         let run_sums = self.pool.get(&device, "run_sums", 0, if rule_runs { 2 * runs } else { 4 })?;
         let words = self.pool.get(&device, "words", 0, count * capacity + items * chunks * SPARE)?;
+        let rooms = self.pool.get(&device, "rooms", 0, items * chunks)?;
         let starts = self.pool.get(&device, "starts", 0, items * chunks)?;
         let uniform = recorder.uniform(&params.bytes())?;
         recorder.clear(&state);
@@ -506,16 +507,23 @@ impl Core {
         let coefficients = &group.coefficients;
         let tables = [(1, &plan), (2, bank), (3, &table_of_chunks)];
         let each = (4, coefficients);
+        let longest = group.blocks.rows.div_ceil(chunks) * group.blocks.columns;
         if coding.lambda == 0 || coding.context == ContextRule::None {
             let bindings = [(1, &plan), (2, bank), each, (5, &symbols)];
             recorder.run("quantize", 32, &uniform, &bindings, (strided(count), 1, 1))?;
         } else if rule_runs {
             let bindings = [&tables[..], &[each, (5, &symbols), (6, &report)]].concat();
-            recorder.run("quantize_runs", 32, &uniform, &bindings, one_each(items * chunks))?;
+            for (from, to) in portions(&device, longest, coded.div_ceil(MAX_LANES))? {
+                let uniform = recorder.uniform(&params.between(from, to).bytes())?;
+                recorder.run("quantize_runs", 32, &uniform, &bindings, one_each(items * chunks))?;
+            }
         } else {
             let groups = ((items * chunks * coded).div_ceil(64).min(16_384) as u32, 1, 1);
             let bindings = [&tables[..], &[each, (5, &symbols)]].concat();
-            recorder.run("quantize_neighbours", 32, &uniform, &bindings, groups)?;
+            for (from, to) in portions(&device, longest, 1)? {
+                let uniform = recorder.uniform(&params.between(from, to).bytes())?;
+                recorder.run("quantize_neighbours", 32, &uniform, &bindings, groups)?;
+            }
         }
         if rule_runs {
             let bindings = [(4, &symbols), (7, &run_sums)];
@@ -528,10 +536,14 @@ impl Core {
         recorder.run("context", 32, &uniform, &bindings, (strided(symbols_of_item), items as u32, 1))?;
         let bindings = [(1, &state), (2, &report)];
         recorder.run("lanes_for", 32, &uniform, &bindings, (items.div_ceil(64) as u32, 1, 1))?;
-        let bindings =
-            [(1, &symbols), (3, &table_of_chunks), (4, &intervals), (5, &words), (6, &report)];
+        let bindings = [(1, &symbols), (3, &table_of_chunks), (4, &intervals), (5, &words), (6, &report), (7, &rooms)];
         let workgroup = self.lanes.map_or(32, workgroup_for);
-        recorder.run("rans_encode", workgroup, &uniform, &bindings, one_each(items * chunks))?;
+        // The last positions first. Where the number of lanes is only known on the GPU, it may be one.
+        let steps = coded.div_ceil(self.lanes.unwrap_or(1));
+        for (from, to) in portions(&device, longest, steps)?.into_iter().rev() {
+            let uniform = recorder.uniform(&params.between(from, to).bytes())?;
+            recorder.run("rans_encode", workgroup, &uniform, &bindings, one_each(items * chunks))?;
+        }
         recorder.run("starts_of", 32, &uniform, &[(1, &report), (2, &starts)], (1, 1, 1))?;
         let bindings = [(1, &report), (2, &starts), (3, &table_of_chunks), (4, &words), (5, &payload)];
         recorder.run("compact", 32, &uniform, &bindings, one_each(items * chunks))?;

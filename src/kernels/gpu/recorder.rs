@@ -112,6 +112,15 @@ pub(crate) fn strided(count: usize) -> u32 {
     count.div_ceil(256).min(MAX_STRIDED as usize) as u32
 }
 
+/// The positions of a chunk that each of several dispatches visits, when each position takes `steps` steps.
+pub(crate) fn portions(device: &Device, positions: usize, steps: usize) -> Result<Vec<(u32, u32)>> {
+    if steps > device.steps() + device.steps() / 4 {
+        return Err(failed(format_args!("{steps} steps for each position are too many; encode with more lanes")));
+    }
+    let each = (device.steps() / steps.max(1)).max(1);
+    Ok((0..positions.max(1)).step_by(each).map(|first| (first as u32, (first + each) as u32)).collect())
+}
+
 /// Workgroups, one for each of `count` chunks, in two dimensions.
 pub(crate) fn one_each(count: usize) -> (u32, u32, u32) {
     let across = count.min(32_768);

@@ -178,6 +178,7 @@ pub fn constants() -> Vec<(&'static str, Vec<u32>)> {
         ("RECORD", vec![super::upload::RECORD as u32]),
         ("CHUNK_WORDS", vec![super::upload::CHUNK_WORDS as u32]),
         ("STATE_WORDS", vec![super::params::STATE_WORDS as u32]),
+        ("STATUS_WORDS", vec![super::params::STATUS_WORDS as u32]),
         ("SPARE", vec![super::encode::SPARE as u32]),
     ]
 }
