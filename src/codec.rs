@@ -75,6 +75,8 @@ pub struct Encoder {
     rdo: bool,
     scratch: Scratch,
     best: Vec<u8>,
+    #[cfg(feature = "gpu")]
+    gpu: Option<Box<crate::kernels::gpu::AttachedEncoder>>,
 }
 
 #[derive(Debug, Default, Clone)]
@@ -93,7 +95,16 @@ struct Scratch {
 
 impl Encoder {
     fn new(method: Method) -> Self {
-        Encoder { method, chunks: None, lanes: None, rdo: true, scratch: Scratch::default(), best: Vec::new() }
+        Encoder {
+            method,
+            chunks: None,
+            lanes: None,
+            rdo: true,
+            scratch: Scratch::default(),
+            best: Vec::new(),
+            #[cfg(feature = "gpu")]
+            gpu: None,
+        }
     }
 
     /// Encodes with a profile: fewest bytes for the task that it was fitted to.
@@ -136,6 +147,20 @@ impl Encoder {
         self
     }
 
+    /// Encodes on this GPU, in the modes `Profile` and `Plain`: features of any size if `always`, else those that are large
+    /// enough for it ([`crate::gpu::Device::crossover`]); the CPU goes on if the GPU fails and `fallback` is set. The
+    /// bytes are the same.
+    #[cfg(feature = "gpu")]
+    pub fn gpu(mut self, device: &crate::gpu::Device, always: bool, fallback: bool) -> Self {
+        let attach = |profile| Box::new(crate::kernels::gpu::AttachedEncoder::new(device, profile, always, fallback));
+        self.gpu = match &self.method {
+            Method::Profile(profile) => Some(attach(Some(profile))),
+            Method::Plain => Some(attach(None)),
+            Method::Packed(_) | Method::Lossless(_) => None,
+        };
+        self
+    }
+
     /// Encodes one feature.
     ///
     /// # Errors
@@ -172,6 +197,13 @@ impl Encoder {
         }
         let layout = Layout::new(view.dtype(), view.axes(), view.shape())?;
         layout.elements()?;
+        #[cfg(feature = "gpu")]
+        if let Some(gpu) = &mut self.gpu
+            && let Some(result) = gpu.encode(view, quality, (self.chunks, self.lanes, self.rdo))
+        {
+            out.extend_from_slice(&result?);
+            return Ok(());
+        }
         match &mut self.method {
             Method::Profile(profile) => {
                 let profile = profile.clone();
@@ -313,6 +345,8 @@ pub struct Decoder {
     limits: Limits,
     plan: Option<(u64, i16)>,
     scratch: Scratch,
+    #[cfg(feature = "gpu")]
+    gpu: Option<Box<crate::kernels::gpu::AttachedDecoder>>,
 }
 
 impl Decoder {
@@ -333,6 +367,13 @@ impl Decoder {
         self
     }
 
+    /// Decodes on this GPU, as [`Encoder::gpu`] encodes.
+    #[cfg(feature = "gpu")]
+    pub fn gpu(mut self, device: &crate::gpu::Device, always: bool, fallback: bool) -> Self {
+        self.gpu = Some(Box::new(crate::kernels::gpu::AttachedDecoder::new(device, always, fallback)));
+        self
+    }
+
     /// Decodes one stream of any mode into a feature of the shape and type that was encoded.
     ///
     /// # Errors
@@ -342,6 +383,17 @@ impl Decoder {
     pub fn decode(&mut self, bytes: &[u8]) -> Result<Feature> {
         let mut reader = Reader::new(bytes);
         let header = Header::read(&mut reader, &self.limits)?;
+        #[cfg(feature = "gpu")]
+        if let Some(gpu) = &mut self.gpu
+            && matches!(header.mode, Mode::Profile | Mode::Plain)
+        {
+            let known = self.profiles.iter().find(|profile| header.profile.is_some_and(|(hash, _)| profile.hash == hash));
+            let layout = header.layout.or(known.map(|profile| profile.layout));
+            let elements = layout.map_or(0, |layout| Grid::new(&layout).len());
+            if let Some(result) = gpu.decode(bytes, elements, &self.profiles, self.limits) {
+                return result;
+            }
+        }
         match header.mode {
             Mode::Profile => self.decode_profile(&header, reader),
             Mode::Plain => self.decode_plain(&header, reader),

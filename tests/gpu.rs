@@ -9,9 +9,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use half::{bf16, f16};
-use narrows::gpu::{self, Device, FeatureBuffer, Source};
+use narrows::gpu::{self, Device, FeatureBuffer, Source, wgpu};
 use narrows::{Axes, Dtype, Element, Error, Feature, FeatureView, Profile, Quality};
-use ndarray::{ArrayD, Axis, IxDyn, ShapeBuilder};
+use ndarray::{ArrayD, IxDyn, ShapeBuilder};
 
 /// The device, in each way in which it can be told to work.
 fn devices() -> Vec<Device> {
@@ -274,8 +274,6 @@ fn edges_of_the_numbers() {
         }
         // Every f16 there is, at the finest steps, so that nothing hides a wrong integer.
         check(&device, None, (&halves).into(), Quality::Scale(0.004), Options { chunks: Some(16), ..DEFAULT });
-        let all = halves.mapv(|x| x.to_f32()).into_shape_with_order(IxDyn(&[128, 6, 512 / 6 * 6 / 6, 1]));
-        drop(all);
         let six = halves.as_slice().unwrap()[..65_532].to_vec();
         let six = ArrayD::from_shape_vec(IxDyn(&[6, 127, 86]), six).unwrap();
         check(&device, Some(&waves), (&six).into(), Quality::Scale(0.004), Options { chunks: Some(8), ..DEFAULT });
@@ -335,5 +333,256 @@ fn broken_streams_give_the_same_error() {
                 }
             }
         }
+    }
+}
+
+/// A buffer with these bytes, for a feature to encode or to decode into.
+fn buffer(device: &Device, bytes: &[u8]) -> wgpu::Buffer {
+    let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::COPY_SRC;
+    let size = (bytes.len() as u64).next_multiple_of(4).max(4);
+    let buffer = device.wgpu_device().create_buffer(&wgpu::BufferDescriptor {
+        label: None,
+        size,
+        usage,
+        mapped_at_creation: false,
+    });
+    let mut padded = bytes.to_vec();
+    padded.resize(size as usize, 0);
+    device.wgpu_queue().write_buffer(&buffer, 0, &padded);
+    buffer
+}
+
+fn contents(device: &Device, buffer: &wgpu::Buffer) -> Vec<u8> {
+    let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
+    let copy = device.wgpu_device().create_buffer(&wgpu::BufferDescriptor {
+        label: None,
+        size: buffer.size(),
+        usage,
+        mapped_at_creation: false,
+    });
+    let mut commands = device.wgpu_device().create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+    commands.copy_buffer_to_buffer(buffer, 0, &copy, 0, buffer.size());
+    device.wgpu_queue().submit([commands.finish()]);
+    let (sender, receiver) = std::sync::mpsc::channel();
+    copy.map_async(wgpu::MapMode::Read, .., move |result| sender.send(result).unwrap());
+    loop {
+        device.wgpu_device().poll(wgpu::PollType::wait_indefinitely()).unwrap();
+        if let Ok(result) = receiver.recv_timeout(std::time::Duration::from_millis(10)) {
+            result.unwrap();
+            break;
+        }
+    }
+    copy.get_mapped_range(..).unwrap().to_vec()
+}
+
+/// The bytes of a tensor whose elements lie `offset` and `strides` apart among bytes of 0xAA.
+fn strided<T: Element>(array: &ArrayD<T>, offset: usize, strides: &[usize], elements: usize) -> Vec<u8> {
+    let size = T::DTYPE.size();
+    let mut bytes = vec![0xAA; elements * size];
+    for (at, x) in array.indexed_iter() {
+        let index: usize = offset + (0..array.ndim()).map(|axis| at[axis] * strides[axis]).sum::<usize>();
+        bytes[index * size..][..size].copy_from_slice(&x.bytes()[..size]);
+    }
+    bytes
+}
+
+#[test]
+fn features_in_buffers_with_offsets_and_strides() {
+    fn check<T: Element>(device: &Device, profile: Option<&Arc<Profile>>, seed: u64) {
+        let shape = [2, 6, 9, 7];
+        let array = array::<T>(&shape, seed, 3.0);
+        // Dense after an odd offset; channels last in rows that are too long; every other element.
+        let layouts: [(usize, [usize; 4]); 3] =
+            [(77, [378, 63, 7, 1]), (3, [800, 1, 80, 9]), (1, [2 * 378, 2 * 63, 2 * 7, 2])];
+        for (offset, strides) in layouts {
+            let elements = 2000;
+            let bytes = strided(&array, offset, &strides, elements);
+            let feature = FeatureBuffer::new(buffer(device, &bytes), &shape, T::DTYPE).offset(offset).strides(&strides);
+            for quality in [Quality::Scale(0.3), Quality::Bytes(400), Quality::Sqnr(2.0)] {
+                let expected = cpu_encoder(profile, DEFAULT).encode(&array, quality).unwrap();
+                let stream = gpu_encoder(device, profile, DEFAULT).encode(&feature, quality).unwrap();
+                assert_eq!(stream, expected, "{offset} {strides:?} {quality:?}");
+
+                // Back into such a buffer: what lies between the elements stays.
+                let decoded = cpu_decoder(profile).decode(&stream).unwrap();
+                let target = FeatureBuffer { buffer: buffer(device, &vec![0xAA; bytes.len()]), ..feature.clone() };
+                gpu_decoder(device, profile).decode_into(&stream, &target).unwrap();
+                let expected = match &decoded {
+                    Feature::F32(array) => strided(array, offset, &strides, elements),
+                    Feature::F16(array) => strided(array, offset, &strides, elements),
+                    other => panic!("{other:?}"),
+                };
+                assert_eq!(contents(device, &target.buffer), expected);
+            }
+        }
+        // What does not fit is refused.
+        let small = FeatureBuffer::new(buffer(device, &[0; 400]), &shape, T::DTYPE);
+        let mut encoder = gpu_encoder(device, profile, DEFAULT);
+        assert!(matches!(encoder.encode(&small, Quality::default()), Err(Error::InvalidInput(_))));
+        let stream = cpu_encoder(profile, DEFAULT).encode(&array, Quality::default()).unwrap();
+        let mut decoder = gpu_decoder(device, profile);
+        assert!(matches!(decoder.decode_into(&stream, &small), Err(Error::InvalidInput(_))));
+        let other = FeatureBuffer::new(buffer(device, &[0; 4000]), &[2, 6, 9, 8], T::DTYPE);
+        assert!(matches!(decoder.decode_into(&stream, &other), Err(Error::InvalidInput(_))));
+    }
+    for device in devices() {
+        for profile in [None, Some(profile("rectified")), Some(profile("waves"))] {
+            check::<f32>(&device, profile.as_ref(), 1);
+            check::<f16>(&device, profile.as_ref(), 2);
+        }
+    }
+}
+
+#[test]
+fn batches_are_what_their_features_are() {
+    for device in devices() {
+        for profile in [None, Some(profile("rectified")), Some(profile("waves"))] {
+            let profile = profile.as_ref();
+            let options = Options { chunks: Some(2), ..DEFAULT };
+            let shapes: [&[usize]; 5] = [&[1, 6, 8, 8], &[1, 6, 9, 5], &[6, 4, 4], &[6, 1, 1], &[2, 6, 8, 8]];
+            let features: Vec<_> =
+                (0..23).map(|i| array::<f32>(shapes[i * i % 5], i as u64, 1.0 + (i % 3) as f32)).collect();
+            let halves: Vec<_> = (0..3).map(|i| array::<f16>(&[6, 5, 5], i as u64, 2.0)).collect();
+            let mut sources: Vec<Source<'_>> = features.iter().map(Source::from).collect();
+            sources.extend(halves.iter().map(Source::from));
+            let mut expected: Vec<_> =
+                features.iter().map(|f| cpu_encoder(profile, options).encode(f, Quality::Scale(0.2)).unwrap()).collect();
+            expected.extend(halves.iter().map(|f| cpu_encoder(profile, options).encode(f, Quality::Scale(0.2)).unwrap()));
+            let mut encoder = gpu_encoder(&device, profile, options);
+            // Twice: buffers are used again.
+            for _ in 0..2 {
+                assert_eq!(encoder.encode_batch(&sources, Quality::Scale(0.2)).unwrap(), expected);
+            }
+            // A broken stream among them does no harm to the others.
+            expected.insert(7, expected[3][..expected[3].len() - 2].to_vec());
+            let streams: Vec<_> = expected.iter().map(Vec::as_slice).collect();
+            let mut cpu = cpu_decoder(profile);
+            for (i, result) in gpu_decoder(&device, profile).decode_batch(&streams).into_iter().enumerate() {
+                let expected = cpu.decode(streams[i]);
+                assert_eq!(result.is_err(), i == 7);
+                same(result.map(|f| bits(&f)), expected.map(|f| bits(&f)), || format!("{i}"));
+            }
+        }
+    }
+}
+
+#[test]
+fn other_modes_are_left_to_the_cpu() {
+    for device in devices() {
+        let feature = array::<f32>(&[4, 5, 6], 1, 1.0);
+        let stream = narrows::Encoder::lossless().encode(&feature, Quality::default()).unwrap();
+        let mut decoder = gpu::Decoder::new(&device);
+        assert_eq!(decoder.decode(&stream).unwrap(), Feature::from(feature.clone()));
+        let target = FeatureBuffer::new(buffer(&device, &[0; 480]), &[4, 5, 6], Dtype::F32);
+        assert!(matches!(decoder.decode_into(&stream, &target), Err(Error::Unsupported { .. })));
+    }
+}
+
+#[test]
+fn wrong_calls_give_the_same_error() {
+    for device in devices() {
+        let feature = array::<f32>(&[5, 4, 4], 1, 1.0);
+        let waves = profile("waves");
+        let quality = Quality::default();
+        for profile in [None, Some(&waves)] {
+            let options = Options { lanes: Some(3), ..DEFAULT };
+            for (options, quality) in [
+                (options, quality),
+                (DEFAULT, Quality::Scale(f32::NAN)),
+                (DEFAULT, Quality::Bytes(1)),
+                (DEFAULT, Quality::Sqnr(900.0)),
+                (DEFAULT, Quality::Sqnr(f32::NAN)),
+            ] {
+                let expected = cpu_encoder(profile, options).encode(&feature, quality);
+                assert!(expected.is_err());
+                same(gpu_encoder(&device, profile, options).encode(&feature, quality), expected, || format!("{quality:?}"));
+            }
+        }
+        let view = FeatureView::from(&feature).with_axes(Axes { channels: 7, batch: None });
+        let expected = cpu_encoder(None, DEFAULT).encode(view.clone(), quality);
+        same(gpu_encoder(&device, None, DEFAULT).encode(view, quality), expected, || "axes".into());
+        let stream = cpu_encoder(Some(&waves), DEFAULT).encode(&array::<f32>(&[6, 4, 4], 1, 1.0), quality).unwrap();
+        let expected = cpu_decoder(None).decode(&stream);
+        same(gpu::Decoder::new(&device).decode(&stream), expected, || "profile".into());
+        let limits = narrows::Limits { output_bytes: 100, ..narrows::Limits::default() };
+        let expected = cpu_decoder(Some(&waves)).limits(limits).decode(&stream);
+        same(gpu_decoder(&device, Some(&waves)).limits(limits).decode(&stream), expected, || "limits".into());
+    }
+}
+
+#[test]
+fn a_lost_device_is_an_error_and_the_cpu_takes_over_if_asked_to() {
+    if devices().is_empty() {
+        return;
+    }
+    let feature = array::<f32>(&[6, 8, 8], 1, 1.0);
+    let quality = Quality::Scale(0.5);
+    for profile in [None, Some(profile("waves"))] {
+        let profile = profile.as_ref();
+        let expected = cpu_encoder(profile, DEFAULT).encode(&feature, quality).unwrap();
+        let decoded = cpu_decoder(profile).decode(&expected).unwrap();
+        for used_before in [false, true] {
+            let device = Device::request().unwrap();
+            let mut encoder = gpu_encoder(&device, profile, DEFAULT);
+            let mut decoder = gpu_decoder(&device, profile);
+            if used_before {
+                assert_eq!(encoder.encode(&feature, quality).unwrap(), expected);
+                assert_eq!(decoder.decode(&expected).unwrap(), decoded);
+            }
+            let inside = FeatureBuffer::new(buffer(&device, &[0; 4 * 384]), &[6, 8, 8], Dtype::F32);
+            device.wgpu_device().destroy();
+            for _ in 0..2 {
+                assert!(matches!(encoder.encode(&feature, quality), Err(Error::Backend(_))));
+                assert!(matches!(encoder.encode(&inside, quality), Err(Error::Backend(_))));
+                assert!(matches!(decoder.decode(&expected), Err(Error::Backend(_))));
+                assert!(matches!(decoder.decode_into(&expected, &inside), Err(Error::Backend(_))));
+            }
+            assert!(device.is_lost());
+            let (mut encoder, mut decoder) = (encoder.fallback(true), decoder.fallback(true));
+            assert_eq!(encoder.encode(&feature, quality).unwrap(), expected);
+            assert_eq!(decoder.decode(&expected).unwrap(), decoded);
+            assert!(matches!(encoder.encode(&inside, quality), Err(Error::Backend(_))));
+        }
+    }
+}
+
+#[test]
+fn a_device_of_the_callers_own() {
+    if devices().is_empty() {
+        return;
+    }
+    let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle_from_env());
+    let adapter = pollster::block_on(instance.request_adapter(&Default::default())).unwrap();
+    let (device, queue) = pollster::block_on(adapter.request_device(&Default::default())).unwrap();
+    let device = Device::new(device, queue).unwrap();
+    // Requested without subgroups, so it has none.
+    assert_eq!(device.info().subgroups, None);
+    check(&device, None, (&array::<f32>(&[6, 8, 8], 1, 1.0)).into(), Quality::Scale(0.1), DEFAULT);
+    // Losing it is an error too.
+    device.wgpu_device().destroy();
+    let result = gpu::Decoder::new(&device).decode(&narrows::encode(&array::<f32>(&[9], 1, 1.0), None, Quality::default()).unwrap());
+    assert!(matches!(result, Err(Error::Backend(_))), "{result:?}");
+}
+
+#[test]
+fn an_encoder_of_the_cpu_with_a_gpu_beside_it() {
+    for device in devices() {
+        let feature = array::<f32>(&[6, 8, 8], 1, 1.0);
+        for profile in [None, Some(profile("waves"))] {
+            let profile = profile.as_ref();
+            let expected = cpu_encoder(profile, DEFAULT).encode(&feature, Quality::Scale(0.4)).unwrap();
+            let decoded = cpu_decoder(profile).decode(&expected).unwrap();
+            for always in [true, false] {
+                let mut encoder = cpu_encoder(profile, DEFAULT).gpu(&device, always, false);
+                assert_eq!(encoder.encode(&feature, Quality::Scale(0.4)).unwrap(), expected);
+                let mut decoder = cpu_decoder(profile).gpu(&device, always, false);
+                assert_eq!(decoder.decode(&expected).unwrap(), decoded);
+                same(decoder.decode(&expected[..20]), cpu_decoder(profile).decode(&expected[..20]), || "short".into());
+            }
+        }
+        // Measured once: another measurement would count what it is given.
+        let known = device.crossover().unwrap();
+        assert_eq!(device.crossover_with(|_| panic!("measured again")).unwrap(), known);
+        assert!(known >= 4096);
     }
 }

@@ -134,6 +134,13 @@ impl Decoder {
         self.decode_to(streams, &targets).into_iter().map(|result| result.map(|_| ())).collect()
     }
 
+    /// Takes over the options of another decoder.
+    pub(crate) fn set_options(&mut self, profiles: &[Arc<Profile>], limits: Limits) {
+        self.profiles.clear();
+        self.profiles.extend_from_slice(profiles);
+        self.limits = limits;
+    }
+
     fn decode_to(&mut self, streams: &[&[u8]], targets: &[Target<'_>]) -> Vec<Result<Option<Feature>>> {
         let mut results: Vec<Option<Result<Option<Feature>>>> = vec![None; streams.len()];
         let mut prepared = Vec::new();

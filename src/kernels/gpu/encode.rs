@@ -170,7 +170,15 @@ impl Encoder {
         }
     }
 
-    fn encode_on_gpu(&mut self, features: &[Source<'_>], quality: Quality) -> Result<Vec<Vec<u8>>> {
+    /// Takes over the options of another encoder.
+    pub(crate) fn set_options(&mut self, chunks: Option<usize>, lanes: Option<usize>, rdo: bool) {
+        self.chunks = chunks;
+        self.core.lanes = lanes;
+        self.core.rdo = rdo;
+    }
+
+    /// As [`Encoder::encode_batch`], without going on with the CPU.
+    pub(crate) fn encode_on_gpu(&mut self, features: &[Source<'_>], quality: Quality) -> Result<Vec<Vec<u8>>> {
         if self.core.lanes.is_some_and(|lanes| !lanes.is_power_of_two() || lanes > MAX_LANES) {
             return Err(Error::invalid("lanes must be 1, 2, 4, 8, 16 or 32"));
         }

@@ -19,6 +19,8 @@
 //! The layers of a learned bottleneck belong between `feature_to_int` and `quantize`, and between `dequantize` and
 //! `int_to_feature`, in place of the transform: both ends are integer buffers, block by block with channels last.
 
+mod attached;
+mod crossover;
 mod decode;
 mod device;
 mod encode;
@@ -31,7 +33,10 @@ mod recorder;
 pub mod shaders;
 mod upload;
 
+pub(crate) use attached::{AttachedDecoder, AttachedEncoder};
 pub use decode::Decoder;
 pub use device::{Device, DeviceInfo};
 pub use encode::Encoder;
 pub use feature::{FeatureBuffer, Source};
+/// The crate that devices and buffers come from, in the version that is used here.
+pub use wgpu;
