@@ -9,36 +9,32 @@ const SPARE: u32 = 64u;
 
 var<workgroup> sums: array<u32, 256>;
 
-// Where each chunk starts: the sum of the lengths before it. One workgroup.
+// Where each chunk starts: the sum of the lengths before it. One workgroup, a run of chunks for each invocation.
 @compute @workgroup_size(256)
 fn starts_of(@builtin(local_invocation_index) local: u32) {
     let count = params.items * params.chunks;
-    var before = 0u;
-    for (var first = 0u; first < count; first += 256u) {
-        let index = first + local;
-        var own = 0u;
-        if (index < count) {
-            own = (report[2u + params.items + index] + 1u) >> 1u;
-        }
-        sums[local] = own;
+    let lengths = 2u + params.items;
+    let each = (count + 255u) / 256u;
+    let end = min((local + 1u) * each, count);
+    var own = 0u;
+    for (var index = local * each; index < end; index++) {
+        own += (report[lengths + index] + 1u) >> 1u;
+    }
+    sums[local] = own;
+    workgroupBarrier();
+    for (var step = 1u; step < 256u; step *= 2u) {
+        let more = select(0u, sums[local - min(step, local)], local >= step);
         workgroupBarrier();
-        for (var step = 1u; step < 256u; step *= 2u) {
-            var more = 0u;
-            if (local >= step) {
-                more = sums[local - step];
-            }
-            workgroupBarrier();
-            sums[local] += more;
-            workgroupBarrier();
-        }
-        if (index < count) {
-            starts[index] = before + sums[local] - own;
-        }
-        before += sums[255];
+        sums[local] += more;
         workgroupBarrier();
     }
-    if (local == 0u) {
-        report[0] = before;
+    var before = sums[local] - own;
+    for (var index = local * each; index < end; index++) {
+        starts[index] = before;
+        before += (report[lengths + index] + 1u) >> 1u;
+    }
+    if (local == 255u) {
+        report[0] = sums[255];
     }
 }
 

@@ -60,18 +60,20 @@ fn layouts(module: &Module) -> Layouter {
 
 #[test]
 fn the_uniform_has_the_same_layout_on_both_sides() {
-    let (fields, size) = params_layout();
+    let [(fields, size), (byte_fields, byte_size)] = params_layout();
     let mut seen = 0;
     for (shader, _, module) in modules() {
         for (_, variable) in module.global_variables.iter().filter(|(_, v)| v.space == AddressSpace::Uniform) {
-            if variable.name.as_deref() != Some("params") {
-                continue;
-            }
+            let expected = match module.types[variable.ty].name.as_deref() {
+                Some("Params") => (&fields, size),
+                Some("ByteParams") => (&byte_fields, byte_size),
+                _ => continue,
+            };
             let TypeInner::Struct { members, span } = &module.types[variable.ty].inner else { panic!("no struct") };
             let there: Vec<_> = members.iter().map(|m| (m.name.clone().unwrap(), m.offset)).collect();
-            let here: Vec<_> = fields.iter().map(|&(name, offset)| (name.to_owned(), offset)).collect();
+            let here: Vec<_> = expected.0.iter().map(|&(name, offset)| (name.to_owned(), offset)).collect();
             assert_eq!(there, here, "{}", shader.name);
-            assert_eq!(*span, size, "{}", shader.name);
+            assert_eq!(*span, expected.1, "{}", shader.name);
             seen += 1;
         }
     }

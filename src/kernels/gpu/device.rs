@@ -215,6 +215,15 @@ impl Device {
         }
     }
 
+    /// How the lanes of the byte coder vote: in subgroups of 32 or 64 if there are no others.
+    pub(crate) fn teams(&self) -> Lanes {
+        match (self.lanes(32), self.shared.subgroup_sizes) {
+            (Lanes::Single, Some((_, 32 | 64))) => Lanes::Single,
+            (Lanes::Single, _) => Lanes::Subgroups,
+            (other, _) => other,
+        }
+    }
+
     /// Most steps of a chunk's lanes in one dispatch. A software driver was seen to leave a shader's loops after 65,535
     /// rounds in all; a GPU's operating system may end a dispatch that takes seconds.
     pub(crate) fn steps(&self) -> usize {
@@ -232,7 +241,11 @@ impl Device {
         // One pipeline serves all variants that do not differ.
         let variant = Variant {
             workgroup: if shader.has_lanes() { workgroup } else { 32 },
-            lanes: if shader.has_lanes() { self.lanes(workgroup) } else { Lanes::Memory },
+            lanes: match () {
+                () if shader.has_teams() => self.teams(),
+                () if shader.has_lanes() => self.lanes(workgroup),
+                () => Lanes::Memory,
+            },
             integer_floats: shader.has_edge() && self.integer_floats,
         };
         let mut pipelines = self.shared.pipelines.lock().unwrap_or_else(PoisonError::into_inner);

@@ -32,7 +32,7 @@ const CAPACITIES: [usize; 2] = [1, 3];
 /// Bytes of payload that are read back with the counters; if there are more, they are fetched once the length is known.
 const FIRST_READ: usize = 1 << 16;
 /// Flags of `report`.
-const FLAG_LANES: u32 = 2;
+pub(crate) const FLAG_LANES: u32 = 2;
 
 /// Turns features into streams on a GPU. It keeps its buffers, its pipelines, and the tables of its profile.
 ///

@@ -20,6 +20,7 @@
 //! `int_to_feature`, in place of the transform: both ends are integer buffers, block by block with channels last.
 
 mod attached;
+mod bytes;
 mod crossover;
 mod decode;
 mod device;
@@ -34,6 +35,7 @@ pub mod shaders;
 mod upload;
 
 pub(crate) use attached::{AttachedDecoder, AttachedEncoder};
+pub use bytes::{ByteBuffers, ByteCoder};
 pub use decode::Decoder;
 pub use device::{Device, DeviceInfo};
 pub use encode::Encoder;

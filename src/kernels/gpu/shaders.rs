@@ -63,6 +63,7 @@ enum Part {
     Text(&'static str),
     Edge,
     Lanes,
+    Teams,
 }
 
 use Part::{Edge, Text};
@@ -77,6 +78,7 @@ const CHUNKS: Part = Text(file!("chunks"));
 const CONTEXTS: Part = Text(file!("contexts"));
 const AROUND: Part = Text(file!("around"));
 const RUNS: Part = Text(file!("runs"));
+const BYTES: Part = Text(file!("bytes"));
 const SUM64: Part = Text(file!("sum64"));
 
 macro_rules! shader {
@@ -113,6 +115,10 @@ pub const SHADERS: &[Shader] = &[
         ["energy", "histogram", "cheaper_context"]
     ),
     shader!("probe", [Edge], ["probe"]),
+    shader!("bytes_encode", [BYTES, Part::Teams], ["bytes_encode"]),
+    shader!("bytes_compact", [BYTES], ["bytes_starts", "bytes_compact"]),
+    shader!("bytes_decode", [BYTES, Part::Teams], ["bytes_decode"]),
+    shader!("copy", [], ["copy"]),
 ];
 
 impl Shader {
@@ -123,7 +129,12 @@ impl Shader {
 
     /// Whether this shader differs between ways of voting.
     pub fn has_lanes(&self) -> bool {
-        self.parts.contains(&Part::Lanes)
+        self.parts.contains(&Part::Lanes) || self.has_teams()
+    }
+
+    /// Whether this shader has several chunks in a workgroup where subgroups allow it.
+    pub fn has_teams(&self) -> bool {
+        self.parts.contains(&Part::Teams)
     }
 
     /// Whether this shader differs between ways of crossing the edge between floats and integers.
@@ -136,11 +147,17 @@ impl Shader {
         let edge = if variant.integer_floats { file!("integer_edge") } else { file!("float_edge") };
         let mut text = format!("const WORKGROUP: u32 = {}u;\n", variant.workgroup);
         for part in self.parts {
-            text.push_str(match part {
-                Text(text) => text,
+            let more = match part {
+                Text(more) => more,
                 Edge => edge,
                 Part::Lanes => variant.lanes.source(),
-            });
+                Part::Teams if variant.lanes == Lanes::Single => file!("teams_single"),
+                Part::Teams => {
+                    text.push_str(variant.lanes.source());
+                    file!("teams_any")
+                }
+            };
+            text.push_str(more);
             text.push('\n');
         }
         text
@@ -180,10 +197,16 @@ pub fn constants() -> Vec<(&'static str, Vec<u32>)> {
         ("STATE_WORDS", vec![super::params::STATE_WORDS as u32]),
         ("STATUS_WORDS", vec![super::params::STATUS_WORDS as u32]),
         ("SPARE", vec![super::encode::SPARE as u32]),
+        ("LANES", vec![super::bytes::LANES as u32]),
+        ("FLAG_LANES", vec![super::encode::FLAG_LANES]),
     ]
 }
 
-/// Name and byte offset of each field of the uniform that every kernel is given, and its size.
-pub fn params_layout() -> (Vec<(&'static str, u32)>, u32) {
-    (Params::layout(), Params::SIZE as u32)
+/// Fields of a uniform, by name and byte offset, and its size.
+pub type UniformLayout = (Vec<(&'static str, u32)>, u32);
+
+/// The uniforms `Params`, which the kernels of the codec are given, and `ByteParams`, which those of the byte coder are.
+pub fn params_layout() -> [UniformLayout; 2] {
+    let bytes = super::bytes::PARAMS.into_iter().zip((0..).step_by(4)).collect();
+    [(Params::layout(), Params::SIZE as u32), (bytes, 4 * super::bytes::PARAMS.len() as u32)]
 }
