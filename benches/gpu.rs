@@ -12,10 +12,8 @@ type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 /// A device with all the memory that the adapter gives.
 fn device() -> Result<Device> {
     let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle_from_env());
-    let options = wgpu::RequestAdapterOptions {
-        power_preference: wgpu::PowerPreference::HighPerformance,
-        ..Default::default()
-    };
+    let options =
+        wgpu::RequestAdapterOptions { power_preference: wgpu::PowerPreference::HighPerformance, ..Default::default() };
     let adapter = pollster::block_on(instance.request_adapter(&options))?;
     let most = adapter.limits();
     let (device, queue) = pollster::block_on(adapter.request_device(&wgpu::DeviceDescriptor {
@@ -88,6 +86,9 @@ fn storage(device: &Device, bytes: usize) -> wgpu::Buffer {
     })
 }
 
+/// Profile, shape, batch, chunks.
+type Case<'a> = (Option<&'a Arc<Profile>>, Vec<usize>, usize, usize);
+
 fn main() -> Result<()> {
     // `cargo test --benches` passes other arguments, and asks for nothing but that it runs.
     let small = std::env::var_os("NARROWS_BENCH_SMALL").is_some() || !std::env::args().any(|arg| arg == "--bench");
@@ -116,7 +117,9 @@ fn memory(device: &Device, small: bool) -> Result<f64> {
 }
 
 fn byte_coder(device: &Device, small: bool, bandwidth: f64) -> Result<()> {
-    println!("\n| bytes, resident | entropy | chunk | over entropy | encode G/s | of bandwidth | decode G/s | of bandwidth |");
+    println!(
+        "\n| bytes, resident | entropy | chunk | over entropy | encode G/s | of bandwidth | decode G/s | of bandwidth |"
+    );
     println!("|---|---|---|---|---|---|---|---|");
     let sizes: &[usize] = if small { &[1 << 17] } else { &[2 << 20, 64 << 20, 128 << 20] };
     for &count in sizes {
@@ -131,7 +134,8 @@ fn byte_coder(device: &Device, small: bool, bandwidth: f64) -> Result<()> {
                 coder.decode(&buffers, 1)?;
                 assert!(coder.read_symbols(&buffers)? == symbols, "the symbols come back");
                 let times = if small { 2 } else { (1 << 30) / count };
-                let encode = count as f64 / per_repetition(times, |times| Ok(coder.encode(&buffers, times).map(drop)?))?;
+                let encode =
+                    count as f64 / per_repetition(times, |times| Ok(coder.encode(&buffers, times).map(drop)?))?;
                 let decode = count as f64 / per_repetition(times, |times| Ok(coder.decode(&buffers, times)?))?;
                 println!(
                     "| {count} | {entropy:.2} | {chunk} | {:+.2} % | {:.2} | {:.1} % | {:.2} | {:.1} % |",
@@ -153,7 +157,7 @@ fn whole_path(device: &Device, small: bool) -> Result<()> {
     let channels = profile.layout().channels();
     println!("\n| f32 feature, resident | mode | batch | chunks | bytes | encode GB/s | decode GB/s |");
     println!("|---|---|---|---|---|---|---|");
-    let cases: Vec<(Option<&Arc<Profile>>, Vec<usize>, usize, usize)> = if small {
+    let cases: Vec<Case<'_>> = if small {
         vec![(None, vec![64, 16, 16], 2, 16), (Some(&profile), vec![1, channels, 8, 8], 4, 1)]
     } else {
         let mut cases = Vec::new();

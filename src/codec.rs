@@ -387,7 +387,8 @@ impl Decoder {
         if let Some(gpu) = &mut self.gpu
             && matches!(header.mode, Mode::Profile | Mode::Plain)
         {
-            let known = self.profiles.iter().find(|profile| header.profile.is_some_and(|(hash, _)| profile.hash == hash));
+            let known =
+                self.profiles.iter().find(|profile| header.profile.is_some_and(|(hash, _)| profile.hash == hash));
             let layout = header.layout.or(known.map(|profile| profile.layout));
             let elements = layout.map_or(0, |layout| Grid::new(&layout).len());
             if let Some(result) = gpu.decode(bytes, elements, &self.profiles, self.limits) {

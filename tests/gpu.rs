@@ -230,7 +230,8 @@ fn plain_shapes_dtypes_and_qualities() {
         turned.assign(&array::<f32>(&[4, 6, 5], 10, 1.0));
         for channels in 0..3 {
             for batch in [None, Some(0), Some(2)] {
-                let view = FeatureView::from(&turned).channel_axis(channels).batch_axis(batch.filter(|&b| b != channels));
+                let view =
+                    FeatureView::from(&turned).channel_axis(channels).batch_axis(batch.filter(|&b| b != channels));
                 check(&device, None, view, Quality::Scale(0.5), DEFAULT);
             }
         }
@@ -263,7 +264,8 @@ fn edges_of_the_numbers() {
         let i = (at[0] * 8 + at[1]) * 8 + at[2];
         if i % 3 == 0 { hard[i / 3 % hard.len()] } else { noise(9, i) }
     });
-    let halves = ArrayD::from_shape_fn(IxDyn(&[256, 16, 16]), |at| f16::from_bits((at[0] * 256 + at[1] * 16 + at[2]) as u16));
+    let halves =
+        ArrayD::from_shape_fn(IxDyn(&[256, 16, 16]), |at| f16::from_bits((at[0] * 256 + at[1] * 16 + at[2]) as u16));
     let finite = halves.mapv(|x| if x.is_finite() { x } else { f16::ZERO });
     for device in devices() {
         let waves = profile("waves");
@@ -445,9 +447,12 @@ fn batches_are_what_their_features_are() {
             let halves: Vec<_> = (0..3).map(|i| array::<f16>(&[6, 5, 5], i as u64, 2.0)).collect();
             let mut sources: Vec<Source<'_>> = features.iter().map(Source::from).collect();
             sources.extend(halves.iter().map(Source::from));
-            let mut expected: Vec<_> =
-                features.iter().map(|f| cpu_encoder(profile, options).encode(f, Quality::Scale(0.2)).unwrap()).collect();
-            expected.extend(halves.iter().map(|f| cpu_encoder(profile, options).encode(f, Quality::Scale(0.2)).unwrap()));
+            let mut expected: Vec<_> = features
+                .iter()
+                .map(|f| cpu_encoder(profile, options).encode(f, Quality::Scale(0.2)).unwrap())
+                .collect();
+            expected
+                .extend(halves.iter().map(|f| cpu_encoder(profile, options).encode(f, Quality::Scale(0.2)).unwrap()));
             let mut encoder = gpu_encoder(&device, profile, options);
             // Twice: buffers are used again.
             for _ in 0..2 {
@@ -495,7 +500,9 @@ fn wrong_calls_give_the_same_error() {
             ] {
                 let expected = cpu_encoder(profile, options).encode(&feature, quality);
                 assert!(expected.is_err());
-                same(gpu_encoder(&device, profile, options).encode(&feature, quality), expected, || format!("{quality:?}"));
+                same(gpu_encoder(&device, profile, options).encode(&feature, quality), expected, || {
+                    format!("{quality:?}")
+                });
             }
         }
         let view = FeatureView::from(&feature).with_axes(Axes { channels: 7, batch: None });
@@ -560,7 +567,8 @@ fn a_device_of_the_callers_own() {
     check(&device, None, (&array::<f32>(&[6, 8, 8], 1, 1.0)).into(), Quality::Scale(0.1), DEFAULT);
     // Losing it is an error too.
     device.wgpu_device().destroy();
-    let result = gpu::Decoder::new(&device).decode(&narrows::encode(&array::<f32>(&[9], 1, 1.0), None, Quality::default()).unwrap());
+    let result = gpu::Decoder::new(&device)
+        .decode(&narrows::encode(&array::<f32>(&[9], 1, 1.0), None, Quality::default()).unwrap());
     assert!(matches!(result, Err(Error::Backend(_))), "{result:?}");
 }
 
@@ -610,7 +618,7 @@ fn bytes_reference(symbols: &[u8], frequencies: &[u16; 256]) -> Vec<u8> {
             words.push(*x as u16);
             *x >>= 16;
         }
-        *x = (*x / frequency << 12) + *x % frequency + start(symbol);
+        *x = ((*x / frequency) << 12) + *x % frequency + start(symbol);
     }
     let states = states.iter().flat_map(|&x| [(x >> 16) as u16, x as u16]);
     states.chain(words.into_iter().rev()).flat_map(u16::to_le_bytes).collect()
@@ -622,11 +630,12 @@ fn bytes_encode_and_bytes_decode() {
         for kinds in [1, 2, 7, 12] {
             let frequencies = frequencies(kinds);
             let coder = ByteCoder::new(&device, &frequencies).unwrap();
-            for (count, chunk) in [(1, 32), (31, 32), (33, 32), (4096, 4096), (5000, 4096), (9_999, 160), (70_000, 1024)] {
+            for (count, chunk) in
+                [(1, 32), (31, 32), (33, 32), (4096, 4096), (5000, 4096), (9_999, 160), (70_000, 1024)]
+            {
                 // Symbols as the table expects them: by the slot that a number falls on.
-                let ends: Vec<u32> = (0..256)
-                    .map(|symbol| frequencies[..=symbol].iter().map(|&f| u32::from(f)).sum())
-                    .collect();
+                let ends: Vec<u32> =
+                    (0..256).map(|symbol| frequencies[..=symbol].iter().map(|&f| u32::from(f)).sum()).collect();
                 let symbols: Vec<u8> = (0..count)
                     .map(|i| {
                         let slot = ((noise(count as u64, i) / 4.0 + 0.5) * 4096.0) as u32;
@@ -637,7 +646,8 @@ fn bytes_encode_and_bytes_decode() {
                 coder.write_symbols(&buffers, &symbols).unwrap();
                 let total = coder.encode(&buffers, 2).unwrap();
                 let chunks = coder.read_chunks(&buffers).unwrap();
-                let expected: Vec<_> = symbols.chunks(chunk).map(|symbols| bytes_reference(symbols, &frequencies)).collect();
+                let expected: Vec<_> =
+                    symbols.chunks(chunk).map(|symbols| bytes_reference(symbols, &frequencies)).collect();
                 assert!(chunks == expected, "{kinds} {count} {chunk}");
                 assert_eq!(total, expected.iter().map(|chunk| chunk.len().next_multiple_of(4)).sum::<usize>());
                 let fresh = coder.buffers(count, chunk).unwrap();

@@ -218,7 +218,8 @@ fn workgroups_fit_every_device() {
         for entry in &module.entry_points {
             let invocations: u32 = entry.workgroup_size.iter().product();
             assert!(invocations <= 256, "{}: {invocations} invocations", entry.name);
-            let storage = module.global_variables.iter().filter(|(_, v)| matches!(v.space, AddressSpace::Storage { .. }));
+            let storage =
+                module.global_variables.iter().filter(|(_, v)| matches!(v.space, AddressSpace::Storage { .. }));
             let bindings: BTreeSet<_> = storage
                 .map(|(_, v)| match &v.binding {
                     Some(binding) => (binding.group, binding.binding),

@@ -64,7 +64,8 @@ impl AttachedEncoder {
         }
         self.encoder.set_options(chunks, lanes, rdo);
         let streams = self.encoder.encode_on_gpu(&[view.clone().into()], quality);
-        let stream = streams.and_then(|mut streams| streams.pop().ok_or(Error::Backend("the GPU gave no stream".into())));
+        let stream =
+            streams.and_then(|mut streams| streams.pop().ok_or(Error::Backend("the GPU gave no stream".into())));
         self.policy.outcome(stream)
     }
 }

@@ -72,7 +72,7 @@ impl ByteCoder {
         for (symbol, &frequency) in (0u32..).zip(frequencies) {
             let frequency = u32::from(frequency);
             // A start of 4,096 belongs to no interval.
-            intervals.push(start % TOTAL | frequency << 12);
+            intervals.push((start % TOTAL) | (frequency << 12));
             slots.extend((0..frequency).map(|above| symbol | (frequency - 1) << 8 | above << 20));
             start += frequency;
         }
@@ -91,7 +91,9 @@ impl ByteCoder {
     /// `InvalidInput` for other lengths of a chunk; `Backend` if the device allows no buffers of this size.
     pub fn buffers(&self, count: usize, chunk_symbols: usize) -> Result<ByteBuffers> {
         if chunk_symbols == 0 || !chunk_symbols.is_multiple_of(LANES) || chunk_symbols > MOST_SYMBOLS {
-            return Err(Error::invalid(format!("a chunk has a multiple of 32 symbols up to 2^20, not {chunk_symbols}")));
+            return Err(Error::invalid(format!(
+                "a chunk has a multiple of 32 symbols up to 2^20, not {chunk_symbols}"
+            )));
         }
         let device = &self.device;
         let chunks = count.div_ceil(chunk_symbols);
@@ -141,7 +143,8 @@ impl ByteCoder {
     /// # Errors
     /// `Backend` if the GPU fails.
     pub fn read_chunks(&self, buffers: &ByteBuffers) -> Result<Vec<Vec<u8>>> {
-        let wanted = [(&buffers.report, buffers.report.size() as usize), (&buffers.payload, buffers.payload.size() as usize)];
+        let wanted =
+            [(&buffers.report, buffers.report.size() as usize), (&buffers.payload, buffers.payload.size() as usize)];
         let read = self.device.guarded(|| Recorder::new(&self.device).finish(&wanted))?;
         let [report, payload] = &read[..] else { return Err(failed("the GPU gave no chunks")) };
         let report = words_of(report);
@@ -169,7 +172,9 @@ impl ByteCoder {
         let device = &self.device;
         device.guarded(|| {
             device.write(&buffers.report, 4 * report.len(), |out| {
-                out.chunks_exact_mut(4).zip(&report).for_each(|(bytes, word)| bytes.copy_from_slice(&word.to_le_bytes()));
+                out.chunks_exact_mut(4)
+                    .zip(&report)
+                    .for_each(|(bytes, word)| bytes.copy_from_slice(&word.to_le_bytes()));
             })?;
             device.write(&buffers.payload, payload.len(), |out| out.copy_from_slice(&payload))
         })

@@ -207,7 +207,9 @@ impl Device {
     /// How lanes vote in workgroups of this size.
     pub(crate) fn lanes(&self, workgroup: u32) -> Lanes {
         match self.shared.subgroup_sizes {
-            Some((least, _)) if self.subgroups && least >= workgroup && !self.shared.no_single.load(Ordering::Relaxed) => {
+            Some((least, _))
+                if self.subgroups && least >= workgroup && !self.shared.no_single.load(Ordering::Relaxed) =>
+            {
                 Lanes::Single
             }
             Some((least, _)) if self.subgroups && least >= 4 => Lanes::Subgroups,

@@ -159,13 +159,17 @@ impl Encoder {
     /// As [`Encoder::encode`], for the first feature that fails.
     pub fn encode_batch(&mut self, features: &[Source<'_>], quality: Quality) -> Result<Vec<Vec<u8>>> {
         match self.encode_on_gpu(features, quality) {
-            Err(Error::Backend(_)) if self.fallback && features.iter().all(|f| matches!(f, Source::View(_))) => features
-                .iter()
-                .map(|feature| match feature {
-                    Source::View(view) => self.cpu.encode(view.clone(), quality),
-                    Source::Buffer(_) => Err(failed("a feature in a buffer of the GPU cannot be encoded on the CPU")),
-                })
-                .collect(),
+            Err(Error::Backend(_)) if self.fallback && features.iter().all(|f| matches!(f, Source::View(_))) => {
+                features
+                    .iter()
+                    .map(|feature| match feature {
+                        Source::View(view) => self.cpu.encode(view.clone(), quality),
+                        Source::Buffer(_) => {
+                            Err(failed("a feature in a buffer of the GPU cannot be encoded on the CPU"))
+                        }
+                    })
+                    .collect()
+            }
             result => result,
         }
     }
@@ -223,7 +227,8 @@ impl Encoder {
         plan.set(profile, index);
         let mut members: Vec<Vec<usize>> = Vec::new();
         for (i, layout) in layouts.iter().enumerate() {
-            let most = most_items(&self.core.device, 4 * padded_elements(layout, profile) * CAPACITIES[self.core.capacity]);
+            let most =
+                most_items(&self.core.device, 4 * padded_elements(layout, profile) * CAPACITIES[self.core.capacity]);
             match members.iter_mut().find(|group| layouts[group[0]] == *layout && group.len() < most) {
                 Some(group) => group.push(i),
                 None => members.push(vec![i]),
@@ -331,7 +336,13 @@ pub(crate) fn workgroup_for(lanes: usize) -> u32 {
 }
 
 impl Group {
-    pub fn new(layout: &Layout, block: (usize, usize), chunks: Option<usize>, members: &[usize], empty: wgpu::Buffer) -> Group {
+    pub fn new(
+        layout: &Layout,
+        block: (usize, usize),
+        chunks: Option<usize>,
+        members: &[usize],
+        empty: wgpu::Buffer,
+    ) -> Group {
         let grid = Grid::new(layout);
         let blocks = Blocks::new(&grid, block);
         let mut params = Params::of(layout, &grid, &blocks, block);
@@ -391,7 +402,14 @@ impl Core {
         let mut other = self.pool.get(&device, "other", 0, size)?;
         group.params.exponent = profile.exponent as u32;
         for (item, &member) in members.iter().enumerate() {
-            self.record_feature(recorder, "feature_to_int", (member, item), &features[member], group.params, (2, &values))?;
+            self.record_feature(
+                recorder,
+                "feature_to_int",
+                (member, item),
+                &features[member],
+                group.params,
+                (2, &values),
+            )?;
         }
         let mut params = group.params;
         params.row_shift = profile.dct[0].shift;
@@ -490,7 +508,8 @@ impl Core {
         params.capacity = capacity as u32;
         let report_words = 2 + items + items * chunks;
         let report = self.pool.get(&device, "report", number, report_words)?;
-        let payload = self.pool.get(&device, "coded", number, (count * capacity).div_ceil(2) + items * chunks * SPARE)?;
+        let payload =
+            self.pool.get(&device, "coded", number, (count * capacity).div_ceil(2) + items * chunks * SPARE)?;
         let silent = count == 0;
         if silent {
             return Ok(Coded { report, report_words, payload, silent });

@@ -32,6 +32,8 @@ mod probe;
 mod recorder;
 #[doc(hidden)]
 pub mod shaders;
+#[cfg(test)]
+mod tests;
 mod upload;
 
 pub(crate) use attached::{AttachedDecoder, AttachedEncoder};

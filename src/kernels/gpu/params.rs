@@ -69,7 +69,9 @@ impl Params {
             .collect();
         let first = usize::from(batch.is_some());
         let axis_at = |index: Option<usize>| {
-            index.filter(|&index| index >= first).map_or(NO_AXIS, |index| order.get(index).map_or(NO_AXIS, |&a| a as u32))
+            index
+                .filter(|&index| index >= first)
+                .map_or(NO_AXIS, |index| order.get(index).map_or(NO_AXIS, |&a| a as u32))
         };
         let mut planes = [0; MAX_RANK];
         let mut weight = 1u32;

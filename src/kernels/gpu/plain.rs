@@ -34,7 +34,8 @@ impl PlainFeature {
     pub fn new(core: &mut Core, feature: &Source<'_>, layout: &Layout, chunks: Option<usize>) -> Result<PlainFeature> {
         let device = core.device.clone();
         let state = core.pool.get(&device, "state", 0, STATE_WORDS)?;
-        let values = core.pool.get(&device, "values", 0, Group::new(layout, (1, 1), chunks, &[0], state.clone()).grid.len())?;
+        let values =
+            core.pool.get(&device, "values", 0, Group::new(layout, (1, 1), chunks, &[0], state.clone()).grid.len())?;
         let mut group = Group::new(layout, (1, 1), chunks, &[0], values.clone());
         let mut recorder = Recorder::new(&device);
         recorder.clear(&state);

@@ -44,7 +44,8 @@ fn cases() -> Vec<(u32, i32)> {
 pub(crate) fn floats_are_exact(device: &Device) -> Result<bool> {
     let cases = cases();
     device.guarded(|| {
-        let inputs = device.upload("probe", &cases.iter().flat_map(|&(bits, e)| [bits, e as u32]).collect::<Vec<_>>())?;
+        let inputs =
+            device.upload("probe", &cases.iter().flat_map(|&(bits, e)| [bits, e as u32]).collect::<Vec<_>>())?;
         let count = cases.len();
         let mut recorder = Recorder::new(device);
         let uniform = recorder.uniform(&[(count as u32).to_le_bytes().to_vec(), vec![0; 12]].concat())?;

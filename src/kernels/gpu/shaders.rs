@@ -109,11 +109,7 @@ pub const SHADERS: &[Shader] = &[
     shader!("dequantize", [COMMON, PLAN], ["dequantize"]),
     shader!("block_idct", [COMMON, SEPARABLE], ["block_idct_columns", "block_idct_rows"]),
     shader!("int_to_feature", [COMMON, LOCATE, Edge, HALVES], ["int_to_feature", "int_to_half", "int_to_int"]),
-    shader!(
-        "plain",
-        [COMMON, PLAN, BANK, CHUNKS, CONTEXTS, AROUND, SUM64],
-        ["energy", "histogram", "cheaper_context"]
-    ),
+    shader!("plain", [COMMON, PLAN, BANK, CHUNKS, CONTEXTS, AROUND, SUM64], ["energy", "histogram", "cheaper_context"]),
     shader!("probe", [Edge], ["probe"]),
     shader!("bytes_encode", [BYTES, Part::Teams], ["bytes_encode"]),
     shader!("bytes_compact", [BYTES], ["bytes_starts", "bytes_compact"]),

@@ -20,13 +20,13 @@ mod transform;
 
 pub use context::{CONTEXTS, ContextRule, Neighbours, RUN_BITS, RunSums, context, run_context};
 pub use pack::{pack, unpack};
+pub(crate) use quantize::in_steps;
+pub use quantize::{COEFFICIENT_MAX, Dequantizer, Quantizer, STEP_MAX, dequantize, quantize};
+pub use rans::{MAX_LANES, RansScratch, rans_decode, rans_encode};
+pub use transform::{block_dct, block_idct, channel_matrix, feature_to_int, round_shift};
 #[cfg(feature = "gpu")]
 pub(crate) use {
     context::{CAP, KEEP, PRIOR, RATIOS, THRESHOLDS},
     quantize::{OFFSET_BITS, SYMBOL_MAX},
     rans::LOWEST,
 };
-pub(crate) use quantize::in_steps;
-pub use quantize::{COEFFICIENT_MAX, Dequantizer, Quantizer, STEP_MAX, dequantize, quantize};
-pub use rans::{MAX_LANES, RansScratch, rans_decode, rans_encode};
-pub use transform::{block_dct, block_idct, channel_matrix, feature_to_int, round_shift};
