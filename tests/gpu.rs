@@ -184,6 +184,11 @@ fn profiles_of_all_kinds() {
                 shape[1] = profile.layout().channels();
                 check(&device, Some(&profile), (&waves(5, &shape)).into(), Quality::Scale(0.5), DEFAULT);
             }
+            // Nothing to code: no position, or no channel that is worth a bit.
+            let options = Options { chunks: Some(2), lanes: Some(4), rdo: true };
+            let empty = ArrayD::<f32>::zeros(IxDyn(&[1, profile.layout().channels(), 0, 3]));
+            check(&device, Some(&profile), (&empty).into(), Quality::Scale(1.0), options);
+            check(&device, Some(&profile), (&feature).into(), Quality::Scale(250.0), options);
             check(&device, Some(&profile), (&feature).into(), Quality::Bytes(150), DEFAULT);
             check(&device, Some(&profile), (&feature).into(), Quality::Bytes(3), DEFAULT);
             check(&device, Some(&profile), (&feature).into(), Quality::Sqnr(9.0), DEFAULT);

@@ -1,8 +1,8 @@
 //! The byte coder: u8 symbols, one table, many chunks, all of it resident on the GPU. For research and benches.
 
 use crate::error::{Error, Result};
+use crate::kernels::gpu::coder::{FLAG_LANES, SPARE};
 use crate::kernels::gpu::device::{Device, failed};
-use crate::kernels::gpu::encode::{FLAG_LANES, SPARE};
 use crate::kernels::gpu::recorder::{Recorder, one_each, strided, words_of};
 use crate::kernels::gpu::shaders::Lanes;
 

@@ -7,11 +7,12 @@ use crate::chunk;
 use crate::container::{Header, Layout, Mode, Reader, chunk_ranges};
 use crate::error::{Error, Result};
 use crate::geometry::Grid;
+use crate::kernels::gpu::coder::{most_items, workgroup_for};
 use crate::kernels::gpu::device::Device;
-use crate::kernels::gpu::encode::{Tables, workgroup_for};
 use crate::kernels::gpu::feature::{FeatureBuffer, feature_of};
 use crate::kernels::gpu::params::{Params, STATE_WORDS, STATUS_WORDS};
 use crate::kernels::gpu::recorder::{Pool, Recorder, one_each, portions, strided, words_of};
+use crate::kernels::gpu::tables::Tables;
 use crate::kernels::gpu::upload;
 use crate::kernels::portable::{ContextRule, MAX_LANES};
 use crate::limits::{Limits, checked_product};
@@ -518,7 +519,7 @@ impl<'s> Prepared<'s> {
     /// Most streams like this one that are decoded side by side.
     fn most_items(&self, device: &Device) -> usize {
         let coder_channels = self.profile.as_ref().map_or(self.grid.channels, |profile| profile.coder_channels());
-        crate::kernels::gpu::encode::most_items(device, 4 * self.blocks.count() * coder_channels)
+        most_items(device, 4 * self.blocks.count() * coder_channels)
     }
 
     /// What the status words of this stream's chunks say.

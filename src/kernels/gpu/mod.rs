@@ -21,6 +21,7 @@
 
 mod attached;
 mod bytes;
+mod coder;
 mod crossover;
 mod decode;
 mod device;
@@ -32,6 +33,7 @@ mod probe;
 mod recorder;
 #[doc(hidden)]
 pub mod shaders;
+mod tables;
 #[cfg(test)]
 mod tests;
 mod upload;

@@ -192,9 +192,9 @@ pub fn constants() -> Vec<(&'static str, Vec<u32>)> {
         ("CHUNK_WORDS", vec![super::upload::CHUNK_WORDS as u32]),
         ("STATE_WORDS", vec![super::params::STATE_WORDS as u32]),
         ("STATUS_WORDS", vec![super::params::STATUS_WORDS as u32]),
-        ("SPARE", vec![super::encode::SPARE as u32]),
+        ("SPARE", vec![super::coder::SPARE as u32]),
         ("LANES", vec![super::bytes::LANES as u32]),
-        ("FLAG_LANES", vec![super::encode::FLAG_LANES]),
+        ("FLAG_LANES", vec![super::coder::FLAG_LANES]),
     ]
 }
 
