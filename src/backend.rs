@@ -11,13 +11,17 @@ pub const BACKEND_VARIABLE: &str = "NARROWS_BACKEND";
 ///
 /// Which should I use? What [`Backend::detect`] gives, which encoders and decoders use unless they are
 /// told otherwise. The others are for tests, benches and comparisons.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum Backend {
     /// Plain scalar Rust: the definition of every byte.
     Portable,
     /// SIMD instructions.
     Simd(Level),
+    /// A GPU, for the modes `Profile` and `Plain` (the others stay on the processor). It is never chosen by itself:
+    /// [`Encoder::gpu`](crate::Encoder::gpu) leaves small features to the processor.
+    #[cfg(feature = "gpu")]
+    Gpu(crate::gpu::Device),
 }
 
 impl Backend {
@@ -58,9 +62,20 @@ impl Backend {
         match self {
             Backend::Portable => "portable",
             Backend::Simd(level) => level.name(),
+            #[cfg(feature = "gpu")]
+            Backend::Gpu(_) => "gpu",
         }
     }
 }
+
+impl PartialEq for Backend {
+    /// Equal kinds; all GPUs count as equal.
+    fn eq(&self, other: &Backend) -> bool {
+        self.name() == other.name()
+    }
+}
+
+impl Eq for Backend {}
 
 impl Default for Backend {
     fn default() -> Self {

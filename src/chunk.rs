@@ -18,7 +18,7 @@ use crate::threads;
 /// Largest magnitude for which rate decisions are made; larger ones are rounded.
 pub(crate) const RDO_MAX: i32 = 15;
 /// Payload bytes that a lane must be worth: its final state costs about three.
-const BYTES_PER_LANE: usize = 300;
+pub(crate) const BYTES_PER_LANE: usize = 300;
 
 /// How the symbols of a feature are laid out and coded.
 #[derive(Debug, Clone, Copy)]
@@ -260,6 +260,14 @@ fn lanes_for(coding: &Coding<'_>, channels: usize, cost: u64) -> usize {
 #[derive(Debug)]
 pub(crate) struct Lengths {
     known: Vec<u32>,
+}
+
+#[cfg(feature = "gpu")]
+impl Lengths {
+    /// The length of a chunk; nothing for the last one, which has the rest.
+    pub(crate) fn get(&self, chunk: usize) -> Option<usize> {
+        self.known.get(chunk).map(|&length| length as usize)
+    }
 }
 
 /// Reads the chunk lengths of a stream.

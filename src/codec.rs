@@ -79,6 +79,8 @@ pub struct Encoder {
     backend: Backend,
     scratch: Scratch,
     best: Vec<u8>,
+    #[cfg(feature = "gpu")]
+    gpu: Option<Box<crate::kernels::gpu::AttachedEncoder>>,
 }
 
 #[derive(Debug, Default, Clone)]
@@ -109,8 +111,17 @@ impl Scratch {
 
 impl Encoder {
     fn new(method: Method) -> Self {
-        let (scratch, best) = (Scratch::default(), Vec::new());
-        Encoder { method, chunks: None, lanes: None, rdo: true, backend: Backend::detect(), scratch, best }
+        Encoder {
+            method,
+            chunks: None,
+            lanes: None,
+            rdo: true,
+            backend: Backend::detect(),
+            scratch: Scratch::default(),
+            best: Vec::new(),
+            #[cfg(feature = "gpu")]
+            gpu: None,
+        }
     }
 
     /// Encodes with a profile: fewest bytes for the task that it was fitted to.
@@ -155,7 +166,29 @@ impl Encoder {
 
     /// Chooses where the kernels run; the bytes are the same everywhere. Default: [`Backend::detect`].
     pub fn backend(mut self, backend: Backend) -> Self {
+        #[cfg(feature = "gpu")]
+        if let Backend::Gpu(device) = backend {
+            return self.gpu(&device, true, false);
+        }
         self.backend = backend;
+        #[cfg(feature = "gpu")]
+        {
+            self.gpu = None;
+        }
+        self
+    }
+
+    /// Encodes on this GPU, in the modes `Profile` and `Plain`: features of any size if `always`, else those that are large
+    /// enough for it ([`crate::gpu::Device::crossover`]); the CPU goes on if the GPU fails and `fallback` is set. The
+    /// bytes are the same.
+    #[cfg(feature = "gpu")]
+    pub fn gpu(mut self, device: &crate::gpu::Device, always: bool, fallback: bool) -> Self {
+        let attach = |profile| Box::new(crate::kernels::gpu::AttachedEncoder::new(device, profile, always, fallback));
+        self.gpu = match &self.method {
+            Method::Profile(profile) => Some(attach(Some(profile))),
+            Method::Plain => Some(attach(None)),
+            Method::Packed(_) | Method::Lossless(_) => None,
+        };
         self
     }
 
@@ -195,6 +228,13 @@ impl Encoder {
         }
         let layout = Layout::new(view.dtype(), view.axes(), view.shape())?;
         layout.elements()?;
+        #[cfg(feature = "gpu")]
+        if let Some(gpu) = &mut self.gpu
+            && let Some(result) = gpu.encode(view, quality, (self.chunks, self.lanes, self.rdo))
+        {
+            out.extend_from_slice(&result?);
+            return Ok(());
+        }
         match &mut self.method {
             Method::Profile(profile) => {
                 let profile = profile.clone();
@@ -370,6 +410,8 @@ pub struct Decoder {
     limits: Limits,
     backend: Backend,
     scratch: Scratch,
+    #[cfg(feature = "gpu")]
+    gpu: Option<Box<crate::kernels::gpu::AttachedDecoder>>,
 }
 
 impl Decoder {
@@ -392,7 +434,22 @@ impl Decoder {
 
     /// Chooses where the kernels run; the feature is the same everywhere. Default: [`Backend::detect`].
     pub fn backend(mut self, backend: Backend) -> Self {
+        #[cfg(feature = "gpu")]
+        if let Backend::Gpu(device) = backend {
+            return self.gpu(&device, true, false);
+        }
         self.backend = backend;
+        #[cfg(feature = "gpu")]
+        {
+            self.gpu = None;
+        }
+        self
+    }
+
+    /// Decodes on this GPU, as [`Encoder::gpu`] encodes.
+    #[cfg(feature = "gpu")]
+    pub fn gpu(mut self, device: &crate::gpu::Device, always: bool, fallback: bool) -> Self {
+        self.gpu = Some(Box::new(crate::kernels::gpu::AttachedDecoder::new(device, always, fallback)));
         self
     }
 
@@ -415,6 +472,18 @@ impl Decoder {
     pub fn decode_into(&mut self, bytes: &[u8], feature: &mut Feature) -> Result<()> {
         let mut reader = Reader::new(bytes);
         let header = Header::read(&mut reader, &self.limits)?;
+        #[cfg(feature = "gpu")]
+        if let Some(gpu) = &mut self.gpu
+            && matches!(header.mode, Mode::Profile | Mode::Plain)
+        {
+            let known =
+                self.profiles.iter().find(|profile| header.profile.is_some_and(|(hash, _)| profile.hash == hash));
+            let layout = header.layout.or(known.map(|profile| profile.layout));
+            let elements = layout.map_or(0, |layout| Grid::new(&layout).len());
+            if let Some(result) = gpu.decode(bytes, elements, &self.profiles, self.limits) {
+                return result.map(|decoded| *feature = decoded);
+            }
+        }
         match header.mode {
             Mode::Profile => self.decode_profile(&header, reader, feature),
             Mode::Plain => self.decode_plain(&header, reader, feature),
@@ -528,7 +597,7 @@ fn gather_int(
     with_array!(ViewData, view.data(), array => grid.gather_int(array, values, scale, tile, kernels));
 }
 
-fn gather_f32(view: &FeatureView<'_>, grid: &Grid, values: &mut Vec<f32>) {
+pub(crate) fn gather_f32(view: &FeatureView<'_>, grid: &Grid, values: &mut Vec<f32>) {
     values.clear();
     values.resize(grid.len(), 0.0);
     with_array!(ViewData, view.data(), array => grid.gather(array, values, |x| x.to_f32()));
@@ -559,7 +628,7 @@ fn scatter_int(
     });
 }
 
-fn scale_index(scale: f32) -> Result<i16> {
+pub(crate) fn scale_index(scale: f32) -> Result<i16> {
     let index = quality::index_of_scale(scale)
         .ok_or_else(|| Error::invalid(format!("a quality scale must be a positive number, not {scale}")))?;
     Ok(index as i16)

@@ -47,6 +47,9 @@ pub use profile::{Profile, fit};
 pub use quality::Quality;
 pub use tensor::{Axes, Dtype, Element, Feature, FeatureView, MAX_RANK};
 
+#[cfg(feature = "gpu")]
+pub use kernels::gpu;
+
 /// The examples of README.md, compiled and run.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

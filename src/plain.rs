@@ -20,7 +20,7 @@ pub(crate) const CONTEXT_OFFSETS: [i32; CONTEXTS] = [-10, -8, 0, 0, 4, 6, 8, 11]
 /// Lagrangian of this mode's rate-distortion optimised quantisation.
 pub(crate) const LAMBDA: u16 = 300;
 /// Rounding offset, in 1/256 step.
-const ROUNDING: u8 = 128;
+pub(crate) const ROUNDING: u8 = 128;
 /// Widest field of a packed scale index.
 const MAX_LEVEL_BITS: u32 = 7;
 
@@ -32,7 +32,7 @@ const NEIGHBOURS: u8 = 0b10;
 /// How one feature is coded in this mode.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Kind {
-    one_sided: bool,
+    pub one_sided: bool,
     pub context: ContextRule,
 }
 
@@ -58,7 +58,11 @@ impl Kind {
 /// The largest exponent (within -126 ..= 126) at which every finite value stays within i16.
 pub(crate) fn exponent(values: &[f32]) -> i32 {
     let finite = values.iter().filter(|value| value.is_finite());
-    let largest = finite.fold(f32::MIN_POSITIVE, |largest, value| largest.max(value.abs()));
+    exponent_of(finite.fold(f32::MIN_POSITIVE, |largest, value| largest.max(value.abs())))
+}
+
+/// The same from the largest finite magnitude, or the smallest normal float if that is larger.
+pub(crate) fn exponent_of(largest: f32) -> i32 {
     let power = (largest.to_bits() >> 23) as i32 - 127;
     (14 - power).clamp(-126, 126)
 }
@@ -66,7 +70,12 @@ pub(crate) fn exponent(values: &[f32]) -> i32 {
 /// The step index of quality index 0: about half the root mean square of the coefficients.
 pub(crate) fn base_step(coefficients: &[i32]) -> i32 {
     let energy: f64 = coefficients.iter().map(|&c| f64::from(c) * f64::from(c)).sum();
-    let mean = energy / coefficients.len().max(1) as f64;
+    base_step_of(energy, coefficients.len())
+}
+
+/// The same from the sum of the squares of that many coefficients.
+pub(crate) fn base_step_of(energy: f64, coefficients: usize) -> i32 {
+    let mean = energy / coefficients.max(1) as f64;
     libm::round(16.0 * libm::log2(mean.max(1.0))) as i32
 }
 
@@ -98,6 +107,12 @@ pub(crate) fn plan(
     }
     let context = cheaper_context(kind.bank(), symbols, grid, &plan.levels);
     let kind = Kind { context, ..kind };
+    describe(plan, params, kind, exponent, step);
+    kind
+}
+
+/// Writes `params`, and completes the plan, of which `levels` holds the scale index of every channel.
+pub(crate) fn describe(plan: &mut Plan, params: &mut Vec<u8>, kind: Kind, exponent: i32, step: u16) {
     params.clear();
     params.push(kind.code());
     params.push(exponent as i8 as u8);
@@ -109,7 +124,6 @@ pub(crate) fn plan(
         pack(&plan.levels, bits, params);
     }
     set(plan, kind, step);
-    kind
 }
 
 /// The context rule that codes these symbols in fewer bits.
@@ -134,12 +148,12 @@ fn cheaper_context(bank: &Bank, symbols: &[i32], grid: &Grid, levels: &[u8]) -> 
     if with < without { ContextRule::Neighbours } else { ContextRule::None }
 }
 
-fn table_of(level: u8, context: usize) -> u8 {
+pub(crate) fn table_of(level: u8, context: usize) -> u8 {
     (i32::from(level) + CONTEXT_OFFSETS[context]).clamp(1, TABLES as i32 - 1) as u8
 }
 
 /// The table that codes a channel in the fewest bits; 0 if all its symbols are zero.
-fn best_level(bank: &Bank, histogram: &[u32; TOKENS]) -> u8 {
+pub(crate) fn best_level(bank: &Bank, histogram: &[u32; TOKENS]) -> u8 {
     if histogram[1..].iter().all(|&count| count == 0) {
         return 0;
     }

@@ -1,5 +1,10 @@
-//! The loops: [`portable`] defines every byte, [`simd`] gives the same ones faster.
+//! The kernels: one name each, the same in every backend.
+//!
+//! [`portable`] is plain scalar Rust and defines what every other backend must produce, bit for bit.
+//! [`simd`] is the same on vectors, `gpu` (with the feature of that name) the same as shaders.
 
+#[cfg(feature = "gpu")]
+pub mod gpu;
 pub mod portable;
 pub mod simd;
 
@@ -24,6 +29,8 @@ impl Kernels {
     /// The kernels of a backend.
     pub fn of(backend: &Backend) -> Result<Kernels> {
         match *backend {
+            #[cfg(feature = "gpu")]
+            Backend::Gpu(_) => Ok(Kernels::best()),
             Backend::Portable => Ok(Kernels::Portable),
             Backend::Simd(level) if level.is_available() => {
                 Ok(Kernels::Simd { level, gather: simd::gathers_pay(level) })

@@ -38,11 +38,11 @@ impl ContextRule {
 /// Fractional bits of the magnitudes that [`run_context`] adds up.
 pub const RUN_BITS: u32 = 4;
 /// What a run keeps of the sums before it: 13/16.
-const KEEP: u32 = 13;
+pub(crate) const KEEP: u32 = 13;
 /// Added to both sums, so that little evidence makes little difference: four magnitudes.
-const PRIOR: u32 = 4 << RUN_BITS;
+pub(crate) const PRIOR: u32 = 4 << RUN_BITS;
 /// Sixteenths of the expectation from which on the contexts but the first begin.
-const RATIOS: [u32; CONTEXTS - 1] = [6, 10, 13, 15, 18, 22, 30];
+pub(crate) const RATIOS: [u32; CONTEXTS - 1] = [6, 10, 13, 15, 18, 22, 30];
 
 /// Sums over the runs before in the same position, of magnitudes and of what was expected of them, in
 /// 1/16, older runs counting less.

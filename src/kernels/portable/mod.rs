@@ -35,3 +35,8 @@ pub(crate) use quantize::{DequantizerRun, QuantizerRun, in_steps};
 pub(crate) use rans::{LOWEST, Step, Words, decode_group, decode_raw, push_group};
 pub use rans::{MAX_LANES, RansScratch, rans_decode, rans_encode};
 pub use transform::{block_dct, block_idct, channel_matrix, feature_to_int, int_to_feature, round_shift, to_int};
+#[cfg(feature = "gpu")]
+pub(crate) use {
+    context::{KEEP, PRIOR, RATIOS},
+    quantize::OFFSET_BITS,
+};

@@ -12,7 +12,7 @@ pub const SYMBOL_MAX: i32 = 65_535;
 /// Step indices run from 0 to this.
 pub const STEP_MAX: i32 = 17 * 32 - 1;
 /// Fractional bits of reconstruction offsets: they count sixteenths of a step.
-const OFFSET_BITS: u32 = 4;
+pub(crate) const OFFSET_BITS: u32 = 4;
 
 /// round(2048 * 2^(i / 32)).
 pub const POWERS: [u16; 32] = [
@@ -55,6 +55,22 @@ impl Quantizer {
             shift,
             offset: u32::from(rounding) << (shift - 8),
         }
+    }
+}
+
+#[cfg(feature = "gpu")]
+impl Quantizer {
+    /// Multiplier, shift and rounding offset.
+    pub(crate) fn parts(&self) -> (u32, u32, u32) {
+        (self.multiplier, self.shift, self.offset)
+    }
+}
+
+#[cfg(feature = "gpu")]
+impl Dequantizer {
+    /// Mantissa, shift and offsets towards zero.
+    pub(crate) fn parts(&self) -> (u32, u32, [u8; 3]) {
+        (self.mantissa, self.shift, self.towards_zero)
     }
 }
 

@@ -1,0 +1,544 @@
+//! Streams to features on the GPU.
+
+use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::Arc;
+
+use crate::chunk;
+use crate::container::{Header, Layout, Mode, Reader, chunk_range};
+use crate::error::{Error, Result};
+use crate::geometry::Grid;
+use crate::kernels::gpu::coder::{most_items, workgroup_for};
+use crate::kernels::gpu::device::Device;
+use crate::kernels::gpu::feature::{FeatureBuffer, feature_of};
+use crate::kernels::gpu::params::{Params, STATE_WORDS, STATUS_WORDS};
+use crate::kernels::gpu::recorder::{Pool, Recorder, one_each, portions, strided, words_of};
+use crate::kernels::gpu::tables::Tables;
+use crate::kernels::gpu::upload;
+use crate::kernels::portable::{ContextRule, MAX_LANES};
+use crate::limits::{Limits, checked_product};
+use crate::plain;
+use crate::plan::Plan;
+use crate::profile::Profile;
+use crate::tensor::{Dtype, Feature};
+use crate::transform::Blocks;
+
+/// Turns streams back into features on a GPU. It keeps its buffers and any number of profiles.
+#[derive(Debug, Clone)]
+pub struct Decoder {
+    device: Device,
+    profiles: Vec<Arc<Profile>>,
+    limits: Limits,
+    fallback: bool,
+    pool: Pool,
+    tables: Tables,
+    cpu: crate::Decoder,
+}
+
+/// A stream that has been read up to its chunks.
+struct Prepared<'s> {
+    profile: Option<Arc<Profile>>,
+    plan: Arc<Plan>,
+    quality: i16,
+    kind: plain::Kind,
+    exponent: i32,
+    layout: Layout,
+    grid: Grid,
+    blocks: Blocks,
+    lanes: usize,
+    chunks: usize,
+    /// Offset in the stream and bytes of each chunk.
+    parts: Vec<(usize, &'s [u8])>,
+    /// What is wrong with the first chunk that is not among `parts`.
+    error: Option<Error>,
+}
+
+/// Where a decoded feature goes.
+#[derive(Clone, Copy)]
+enum Target<'a> {
+    Host,
+    Buffer(&'a FeatureBuffer),
+}
+
+impl Decoder {
+    /// A decoder without profiles, with the default limits.
+    pub fn new(device: &Device) -> Decoder {
+        Decoder {
+            device: device.clone(),
+            profiles: Vec::new(),
+            limits: Limits::default(),
+            fallback: false,
+            pool: Pool::default(),
+            tables: Tables::default(),
+            cpu: crate::Decoder::new(),
+        }
+    }
+
+    /// Adds a profile; streams find theirs by its hash.
+    pub fn profile(mut self, profile: Arc<Profile>) -> Self {
+        self.cpu = self.cpu.profile(profile.clone());
+        self.profiles.push(profile);
+        self
+    }
+
+    /// Sets the limits.
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.cpu = self.cpu.limits(limits);
+        self.limits = limits;
+        self
+    }
+
+    /// Whether to go on with the CPU if the GPU fails or is lost. Default: no, the error is returned.
+    pub fn fallback(mut self, on: bool) -> Self {
+        self.fallback = on;
+        self
+    }
+
+    /// Decodes one stream of any mode, as [`crate::Decoder::decode`] does.
+    ///
+    /// # Errors
+    /// As that, and `Backend` if the GPU fails.
+    pub fn decode(&mut self, bytes: &[u8]) -> Result<Feature> {
+        self.decode_batch(&[bytes]).pop().unwrap_or(Err(Error::Backend("nothing was decoded".into())))
+    }
+
+    /// Decodes streams of any modes in one submission. The modes `Packed` and `Lossless` are decoded on the CPU.
+    ///
+    /// # Errors
+    /// Each stream has its own result, as [`Decoder::decode`].
+    pub fn decode_batch(&mut self, streams: &[&[u8]]) -> Vec<Result<Feature>> {
+        let targets = vec![Target::Host; streams.len()];
+        let outcome = |feature: Option<Feature>| feature.ok_or(Error::Backend("the GPU gave no feature".into()));
+        self.decode_to(streams, &targets).into_iter().map(|result| result.and_then(outcome)).collect()
+    }
+
+    /// Decodes one stream into a buffer of the GPU, which must have the shape that was encoded. The values are those
+    /// before their conversion to the stream's element type, as f32 or rounded to f16 as the buffer says.
+    ///
+    /// # Errors
+    /// As [`Decoder::decode`]; the buffer is then unchanged or holds garbage. `InvalidInput` if the buffer does not fit,
+    /// `Unsupported` for streams of the modes `Packed` and `Lossless`.
+    pub fn decode_into(&mut self, bytes: &[u8], target: &FeatureBuffer) -> Result<()> {
+        let results = self.decode_batch_into(&[bytes], &[target]);
+        results.into_iter().next().unwrap_or(Err(Error::Backend("nothing was decoded".into())))
+    }
+
+    /// Decodes streams into buffers of the GPU in one submission.
+    ///
+    /// # Errors
+    /// Each stream has its own result, as [`Decoder::decode_into`].
+    pub fn decode_batch_into(&mut self, streams: &[&[u8]], targets: &[&FeatureBuffer]) -> Vec<Result<()>> {
+        if streams.len() != targets.len() {
+            let message = "there must be as many buffers as streams";
+            return streams.iter().map(|_| Err(Error::invalid(message))).collect();
+        }
+        let targets: Vec<_> = targets.iter().map(|&target| Target::Buffer(target)).collect();
+        self.decode_to(streams, &targets).into_iter().map(|result| result.map(|_| ())).collect()
+    }
+
+    /// Takes over the options of another decoder.
+    pub(crate) fn set_options(&mut self, profiles: &[Arc<Profile>], limits: Limits) {
+        self.profiles.clear();
+        self.profiles.extend_from_slice(profiles);
+        self.limits = limits;
+    }
+
+    fn decode_to(&mut self, streams: &[&[u8]], targets: &[Target<'_>]) -> Vec<Result<Option<Feature>>> {
+        let mut results: Vec<Option<Result<Option<Feature>>>> = vec![None; streams.len()];
+        let mut prepared = Vec::new();
+        let mut plans = HashMap::new();
+        for (i, (&bytes, target)) in streams.iter().zip(targets).enumerate() {
+            match self.prepare(bytes, &mut plans) {
+                Ok(Some(stream)) => match check_target(&stream.layout, target, &self.device) {
+                    Ok(()) => prepared.push((i, stream)),
+                    Err(error) => results[i] = Some(Err(error)),
+                },
+                Ok(None) => {
+                    results[i] = Some(match target {
+                        Target::Host => self.cpu.decode(bytes).map(Some),
+                        Target::Buffer(_) => Err(Error::Unsupported {
+                            what: "decoding a packed or lossless stream into a buffer of the GPU",
+                        }),
+                    });
+                }
+                Err(error) => results[i] = Some(Err(error)),
+            }
+        }
+        let mut outcome = self.run(&prepared, targets);
+        if outcome.as_ref().is_ok_and(|outcome| outcome.is_none()) {
+            // A subgroup did not hold its workgroup: again, without relying on it.
+            outcome = self.run(&prepared, targets);
+        }
+        match outcome {
+            Ok(Some(done)) => {
+                for ((i, _), result) in prepared.iter().zip(done) {
+                    results[*i] = Some(result);
+                }
+            }
+            failed => {
+                let error = failed.err().unwrap_or(Error::Backend("the GPU's subgroups are not as it says".into()));
+                for (i, _) in &prepared {
+                    let host = matches!(targets[*i], Target::Host);
+                    results[*i] = Some(if self.fallback && host {
+                        self.cpu.decode(streams[*i]).map(Some)
+                    } else {
+                        Err(error.clone())
+                    });
+                }
+            }
+        }
+        results.into_iter().map(|result| result.unwrap_or(Ok(None))).collect()
+    }
+
+    /// Reads a stream up to its chunks; nothing for the modes that are decoded on the CPU.
+    fn prepare<'s>(
+        &mut self,
+        bytes: &'s [u8],
+        plans: &mut HashMap<(u64, i16), Arc<Plan>>,
+    ) -> Result<Option<Prepared<'s>>> {
+        let mut reader = Reader::new(bytes);
+        let header = Header::read(&mut reader, &self.limits)?;
+        match header.mode {
+            Mode::Profile => self.prepare_profile(&header, reader, plans).map(Some),
+            Mode::Plain => prepare_plain(&header, reader).map(Some),
+            Mode::Packed | Mode::Lossless => Ok(None),
+        }
+    }
+
+    fn prepare_profile<'s>(
+        &mut self,
+        header: &Header,
+        mut reader: Reader<'s>,
+        plans: &mut HashMap<(u64, i16), Arc<Plan>>,
+    ) -> Result<Prepared<'s>> {
+        let (hash, quality) = header.profile.unwrap_or_default();
+        let Some(profile) = self.profiles.iter().find(|profile| profile.hash == hash).cloned() else {
+            let given = self.profiles.first().map(|profile| profile.hash);
+            return Err(Error::ProfileMismatch { stream: hash, given });
+        };
+        let layout = header.layout.unwrap_or(profile.layout);
+        if layout.channels() != profile.layout.channels() {
+            return Err(Error::corrupt("the number of channels is not the profile's", 0));
+        }
+        let grid = Grid::new(&layout);
+        Limits::check("decoded bytes", (grid.len() * layout.dtype.size()) as u64, self.limits.output_bytes)?;
+        let blocks = Blocks::new(&grid, profile.block());
+        let padded = checked_product([blocks.rows, blocks.columns, profile.coder_channels(), layout.dtype.size()])?;
+        Limits::check("decoded bytes with padding", padded as u64, self.limits.output_bytes)?;
+        let plan = plans.entry((hash, quality)).or_insert_with(|| {
+            let mut plan = Plan::default();
+            plan.set(&profile, quality);
+            Arc::new(plan)
+        });
+        let lengths = chunk::read_lengths(header.chunks, &mut reader)?;
+        Prepared {
+            plan: plan.clone(),
+            quality,
+            kind: plain::Kind::default(),
+            exponent: profile.exponent,
+            profile: Some(profile),
+            layout,
+            grid,
+            blocks,
+            lanes: header.lanes,
+            chunks: header.chunks,
+            parts: Vec::new(),
+            error: None,
+        }
+        .with_parts(&lengths, reader)
+    }
+
+    /// Decodes prepared streams; nothing if it must be done again because a subgroup is not what it should be.
+    #[allow(clippy::type_complexity)]
+    fn run(
+        &mut self,
+        prepared: &[(usize, Prepared<'_>)],
+        targets: &[Target<'_>],
+    ) -> Result<Option<Vec<Result<Option<Feature>>>>> {
+        if prepared.is_empty() {
+            return Ok(Some(Vec::new()));
+        }
+        // Streams of one plan and shape are decoded side by side.
+        let mut groups: Vec<Vec<usize>> = Vec::new();
+        for (i, (_, stream)) in prepared.iter().enumerate() {
+            let alike = |group: &&mut Vec<usize>| prepared[group[0]].1.is_like(stream);
+            match groups.iter_mut().find(alike).filter(|group| group.len() < stream.most_items(&self.device)) {
+                Some(group) => group.push(i),
+                None => groups.push(vec![i]),
+            }
+        }
+        let device = self.device.clone();
+        device.guarded(|| {
+            let mut recorder = Recorder::new(&device);
+            let mut wanted: Vec<(wgpu::Buffer, usize)> = Vec::new();
+            let mut features: Vec<Option<usize>> = vec![None; prepared.len()];
+            let mut statuses = Vec::new();
+            for (number, group) in groups.iter().enumerate() {
+                let streams: Vec<_> = group.iter().map(|&i| &prepared[i].1).collect();
+                let (status, params, state, values, limits) = self.record(&mut recorder, number, &streams)?;
+                statuses.push(wanted.len());
+                wanted.push((status, 4 * STATUS_WORDS * streams.len() * streams[0].chunks));
+                for (item, &i) in group.iter().enumerate() {
+                    let stream = &prepared[i].1;
+                    let buffer = self.record_output(
+                        &mut recorder,
+                        (i, item),
+                        stream,
+                        params,
+                        targets[prepared[i].0],
+                        (&values, &limits, &state),
+                    )?;
+                    if let Some(buffer) = buffer {
+                        features[i] = Some(wanted.len());
+                        wanted.push(buffer);
+                    }
+                }
+            }
+            let wanted: Vec<_> = wanted.iter().map(|(buffer, bytes)| (buffer, *bytes)).collect();
+            let answers = recorder.finish(&wanted)?;
+            let mut results = vec![Ok(None); prepared.len()];
+            for (group, &status) in groups.iter().zip(&statuses) {
+                let words = words_of(&answers[status]);
+                for (item, &i) in group.iter().enumerate() {
+                    let stream = &prepared[i].1;
+                    match stream.verdict(&words[STATUS_WORDS * item * stream.chunks..]) {
+                        Verdict::Again if device.without_single() => return Ok(None),
+                        Verdict::Again => return Err(Error::Backend("the GPU's subgroups are not as it says".into())),
+                        Verdict::Failed(error) => results[i] = Err(error),
+                        Verdict::Good => {
+                            results[i] = Ok(features[i].map(|at| feature_of(&stream.layout, &answers[at])));
+                        }
+                    }
+                }
+            }
+            Ok(Some(results))
+        })
+    }
+
+    /// Records the decoding of streams of one plan and shape up to their integer values.
+    #[allow(clippy::type_complexity)]
+    fn record(
+        &mut self,
+        recorder: &mut Recorder<'_>,
+        number: usize,
+        streams: &[&Prepared<'_>],
+    ) -> Result<(wgpu::Buffer, Params, wgpu::Buffer, wgpu::Buffer, wgpu::Buffer)> {
+        let device = self.device.clone();
+        let first = streams[0];
+        let plan = &first.plan;
+        let (items, chunks, coded) = (streams.len(), first.chunks, plan.active.len());
+        let block = first.profile.as_ref().map_or((1, 1), |profile| profile.block());
+        let mut params = Params::of(&first.layout, &first.grid, &first.blocks, block);
+        params.items = items as u32;
+        params.chunks = chunks as u32;
+        params.coded = coded as u32;
+        params.runs = coded.div_ceil(MAX_LANES) as u32;
+        params.rule = u32::from(first.rule().code());
+        params.exponent = first.exponent as u32;
+        params.lanes = first.lanes as u32;
+        params.inverse = 1;
+
+        // Chunks begin at whole words.
+        let mut payload = Vec::new();
+        let mut places = Vec::with_capacity(items * chunks);
+        for stream in streams {
+            for chunk in 0..chunks {
+                let bytes = stream.parts.get(chunk).map_or(&[][..], |part| part.1);
+                places.push((payload.len() as u32, bytes.len() as u32));
+                payload.extend(bytes.chunks(4).map(|bytes| {
+                    let mut word = [0; 4];
+                    word[..bytes.len()].copy_from_slice(bytes);
+                    u32::from_le_bytes(word)
+                }));
+            }
+        }
+        let rows = (first.blocks.rows, first.blocks.plane_rows);
+        let chunk_table = device.upload("chunks", &upload::chunk_words((items, chunks), rows, |at| places[at]))?;
+        let payload = device.upload("payload", &payload)?;
+        let means = first.profile.as_ref().map_or(&[][..], |profile| &profile.means);
+        let plan_buffer = device.upload("plan", &upload::plan_words(plan, means, &[]))?;
+        let tables = self.tables.get(&device, first.profile.as_ref(), first.kind, first.grid.channels)?;
+        let size = items * first.blocks.count() * params.width as usize;
+        let symbols = self.pool.get(&device, "symbols", 0, items * first.blocks.count() * coded)?;
+        let mut values = self.pool.get(&device, "values", 0, size)?;
+        let status = self.pool.get(&device, "status", number, STATUS_WORDS * items * chunks)?;
+        let state = self.pool.get(&device, "state", number, items * STATE_WORDS)?;
+        recorder.clear(&status);
+        recorder.clear(&state);
+        let uniform = recorder.uniform(&params.bytes())?;
+        if coded > 0 {
+            let bindings = [
+                (1, &plan_buffer),
+                (2, &tables.bank),
+                (3, &chunk_table),
+                (4, &payload),
+                (5, &symbols),
+                (6, &status),
+                (7, &state),
+            ];
+            let longest = first.blocks.rows.div_ceil(chunks) * first.blocks.columns;
+            for (from, to) in portions(&device, longest, coded.div_ceil(first.lanes))? {
+                let uniform = recorder.uniform(&params.between(from, to).bytes())?;
+                let groups = one_each(items * chunks);
+                recorder.run("rans_decode", workgroup_for(first.lanes), &uniform, &bindings, groups)?;
+            }
+        }
+        let bindings = [(1, &plan_buffer), (2, &symbols), (3, &values), (4, &state)];
+        recorder.run("dequantize", 32, &uniform, &bindings, (strided(size / items.max(1)), items as u32, 1))?;
+        if let Some(profile) = &first.profile {
+            let other = self.pool.get(&device, "other", 0, size)?;
+            values = tables.invert(recorder, profile, params, values, other)?;
+        }
+        Ok((status, params, state, values, tables.range.clone()))
+    }
+
+    /// Records the last step of one stream: from integer values to where the feature goes. Gives what is to be read back.
+    fn record_output(
+        &mut self,
+        recorder: &mut Recorder<'_>,
+        (number, item): (usize, usize),
+        stream: &Prepared<'_>,
+        params: Params,
+        target: Target<'_>,
+        (values, limits, state): (&wgpu::Buffer, &wgpu::Buffer, &wgpu::Buffer),
+    ) -> Result<Option<(wgpu::Buffer, usize)>> {
+        let elements = stream.grid.len();
+        let groups = (strided(elements), 1, 1);
+        let entry = |dtype| if dtype == Dtype::F16 { ("int_to_half", 5) } else { ("int_to_feature", 4) };
+        let mut bindings: Vec<_> = [(1, values), (2, limits), (3, state)]
+            .into_iter()
+            .map(|(binding, buffer)| (binding, buffer.as_entire_buffer_binding()))
+            .collect();
+        match target {
+            Target::Host => {
+                let (entry, binding) = entry(stream.layout.dtype);
+                let bytes = elements * if stream.layout.dtype == Dtype::F16 { 2 } else { 4 };
+                let buffer = self.pool.get(&self.device, "output", number, bytes.div_ceil(4))?;
+                bindings.push((binding, buffer.as_entire_buffer_binding()));
+                let uniform = recorder.uniform(&params.at(item, stream.layout.dtype, None).bytes())?;
+                recorder.run_with(entry, 32, &uniform, bindings, groups)?;
+                Ok(Some((buffer, bytes)))
+            }
+            Target::Buffer(feature) if elements > 0 => {
+                let (entry, binding) = entry(feature.dtype);
+                let bound = feature.bind(&self.device)?;
+                let place = params.at(item, feature.dtype, Some((bound.offset, bound.strides)));
+                bindings.push((binding, bound.binding));
+                let uniform = recorder.uniform(&place.bytes())?;
+                recorder.run_with(entry, 32, &uniform, bindings, groups)?;
+                Ok(None)
+            }
+            Target::Buffer(_) => Ok(None),
+        }
+    }
+}
+
+fn prepare_plain<'s>(header: &Header, mut reader: Reader<'s>) -> Result<Prepared<'s>> {
+    let layout = header.layout.ok_or(Error::corrupt("a stream without a profile has no shape", 1))?;
+    let grid = Grid::new(&layout);
+    let lengths = chunk::read_lengths(header.chunks, &mut reader)?;
+    let mut plan = Plan::default();
+    let (kind, exponent) = plain::read(&mut reader, &mut plan, grid.channels)?;
+    Prepared {
+        profile: None,
+        plan: Arc::new(plan),
+        quality: 0,
+        kind,
+        exponent,
+        layout,
+        grid,
+        blocks: Blocks::new(&grid, (1, 1)),
+        lanes: header.lanes,
+        chunks: header.chunks,
+        parts: Vec::new(),
+        error: None,
+    }
+    .with_parts(&lengths, reader)
+}
+
+fn check_target(layout: &Layout, target: &Target<'_>, device: &Device) -> Result<()> {
+    let Target::Buffer(feature) = target else { return Ok(()) };
+    if feature.shape != layout.shape() {
+        return Err(Error::invalid(format!(
+            "the stream holds a feature of shape {:?}, the buffer is for {:?}",
+            layout.shape(),
+            feature.shape
+        )));
+    }
+    feature.bind(device).map(|_| ())
+}
+
+/// What the GPU found of a stream.
+enum Verdict {
+    Good,
+    Failed(Error),
+    Again,
+}
+
+impl<'s> Prepared<'s> {
+    fn rule(&self) -> ContextRule {
+        self.profile.as_ref().map_or(self.kind.context, |profile| profile.context)
+    }
+
+    /// Finds the chunks, as [`chunk::decode_chunks`] does, up to the first that cannot be right.
+    fn with_parts(mut self, lengths: &chunk::Lengths, mut reader: Reader<'s>) -> Result<Self> {
+        if self.chunks > self.blocks.rows.max(1) {
+            return Err(Error::corrupt("more chunks than rows", reader.offset()));
+        }
+        for i in 0..self.chunks {
+            let Range { start: first_row, end: end_row } = chunk_range(self.blocks.rows, self.chunks, i);
+            let offset = reader.offset();
+            let length = lengths.get(i).unwrap_or(reader.rest().len());
+            match reader.take(length, "a chunk") {
+                Ok(bytes) => {
+                    let empty = (end_row - first_row) * self.blocks.columns * self.plan.active.len() == 0;
+                    if empty && !bytes.is_empty() {
+                        self.error = Some(Error::corrupt("bytes in a chunk without symbols", offset));
+                        break;
+                    }
+                    self.parts.push((offset, bytes));
+                }
+                Err(error) => {
+                    self.error = Some(error);
+                    break;
+                }
+            }
+        }
+        Ok(self)
+    }
+
+    /// Whether two streams can be decoded side by side.
+    fn is_like(&self, other: &Prepared<'_>) -> bool {
+        match (&self.profile, &other.profile) {
+            (Some(one), Some(two)) => {
+                (one.hash, self.quality, self.layout, self.chunks, self.lanes)
+                    == (two.hash, other.quality, other.layout, other.chunks, other.lanes)
+            }
+            _ => false,
+        }
+    }
+
+    /// Most streams like this one that are decoded side by side.
+    fn most_items(&self, device: &Device) -> usize {
+        let coder_channels = self.profile.as_ref().map_or(self.grid.channels, |profile| profile.coder_channels());
+        most_items(device, 4 * self.blocks.count() * coder_channels)
+    }
+
+    /// What the status words of this stream's chunks say.
+    fn verdict(&self, words: &[u32]) -> Verdict {
+        for (words, &(offset, bytes)) in words.chunks_exact(STATUS_WORDS).zip(&self.parts) {
+            let at = offset + words[1] as usize;
+            let error = match words[0] {
+                0 => continue,
+                1 => Error::truncated("a chunk", offset + bytes.len()),
+                2 => Error::corrupt("an initial state is out of range", offset),
+                3 => Error::corrupt("an escape of more than 8 nibbles", at),
+                4 => Error::corrupt("a chunk does not end in its start state", at),
+                5 => Error::corrupt("bytes left over after a chunk", at),
+                _ => return Verdict::Again,
+            };
+            return Verdict::Failed(error);
+        }
+        self.error.clone().map_or(Verdict::Good, Verdict::Failed)
+    }
+}

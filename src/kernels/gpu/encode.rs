@@ -1,0 +1,276 @@
+//! Features to streams on the GPU.
+
+use std::sync::Arc;
+
+use crate::codec;
+use crate::container::Layout;
+use crate::error::{Error, Result};
+use crate::kernels::gpu::coder::{CAPACITIES, Core, most_items, padded_elements};
+use crate::kernels::gpu::device::{Device, failed};
+use crate::kernels::gpu::feature::Source;
+use crate::kernels::gpu::plain::PlainFeatures;
+use crate::kernels::gpu::recorder::{Pool, Recorder};
+use crate::kernels::gpu::tables::Tables;
+use crate::kernels::portable::MAX_LANES;
+use crate::plan::Plan;
+use crate::profile::Profile;
+use crate::quality::Quality;
+use crate::rate;
+
+/// Turns features into streams on a GPU. It keeps its buffers, its pipelines, and the tables of its profile.
+///
+/// ```no_run
+/// use narrows::{Quality, gpu};
+/// use ndarray::Array3;
+///
+/// let device = gpu::Device::request()?;
+/// let features = [Array3::<f32>::zeros((64, 56, 56)), Array3::zeros((64, 56, 56))];
+/// let streams = gpu::Encoder::plain(&device).chunks(28).encode_batch(&features.each_ref().map(Into::into), Quality::default())?;
+/// assert_eq!(streams.len(), 2);
+/// # Ok::<(), narrows::Error>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct Encoder {
+    profile: Option<Arc<Profile>>,
+    chunks: Option<usize>,
+    fallback: bool,
+    cpu: crate::Encoder,
+    core: Core,
+    best: Vec<u8>,
+}
+
+impl Encoder {
+    fn new(device: &Device, profile: Option<Arc<Profile>>, cpu: crate::Encoder) -> Encoder {
+        let core = Core {
+            device: device.clone(),
+            pool: Pool::default(),
+            tables: Tables::default(),
+            lanes: None,
+            rdo: true,
+            capacity: 0,
+        };
+        Encoder { profile, chunks: None, fallback: false, cpu, core, best: Vec::new() }
+    }
+
+    /// Encodes with a profile, as [`crate::Encoder::with_profile`].
+    pub fn with_profile(device: &Device, profile: Arc<Profile>) -> Encoder {
+        Self::new(device, Some(profile.clone()), crate::Encoder::with_profile(profile))
+    }
+
+    /// Encodes without a profile, as [`crate::Encoder::plain`].
+    pub fn plain(device: &Device) -> Encoder {
+        Self::new(device, None, crate::Encoder::plain())
+    }
+
+    /// As [`crate::Encoder::chunks`]: each chunk is coded by one workgroup, so this many of them work on a feature.
+    pub fn chunks(mut self, chunks: usize) -> Self {
+        self.cpu = self.cpu.chunks(chunks);
+        self.chunks = Some(chunks);
+        self
+    }
+
+    /// As [`crate::Encoder::lanes`].
+    pub fn lanes(mut self, lanes: usize) -> Self {
+        self.cpu = self.cpu.lanes(lanes);
+        self.core.lanes = Some(lanes);
+        self
+    }
+
+    /// As [`crate::Encoder::rdo`].
+    pub fn rdo(mut self, rdo: bool) -> Self {
+        self.cpu = self.cpu.rdo(rdo);
+        self.core.rdo = rdo;
+        self
+    }
+
+    /// Whether to go on with the CPU if the GPU fails or is lost. Default: no, the error is returned. Features in buffers
+    /// of a lost GPU are lost with it.
+    pub fn fallback(mut self, on: bool) -> Self {
+        self.fallback = on;
+        self
+    }
+
+    /// Encodes one feature.
+    ///
+    /// # Errors
+    /// As [`crate::Encoder::encode`], and `Backend` if the GPU fails.
+    pub fn encode<'a>(&mut self, feature: impl Into<Source<'a>>, quality: Quality) -> Result<Vec<u8>> {
+        let streams = self.encode_batch(&[feature.into()], quality)?;
+        streams.into_iter().next().ok_or(Error::Backend("the GPU gave no stream".into()))
+    }
+
+    /// Encodes features, of any shapes, at one quality. With [`Quality::Scale`] a profile's features are coded in one
+    /// submission, those of mode `Plain` in five, between which counters come back and plans are made; other qualities search for each feature on its own.
+    ///
+    /// # Errors
+    /// As [`Encoder::encode`], for the first feature that fails.
+    pub fn encode_batch(&mut self, features: &[Source<'_>], quality: Quality) -> Result<Vec<Vec<u8>>> {
+        match self.encode_on_gpu(features, quality) {
+            Err(Error::Backend(_)) if self.fallback && features.iter().all(|f| matches!(f, Source::View(_))) => {
+                features
+                    .iter()
+                    .map(|feature| match feature {
+                        Source::View(view) => self.cpu.encode(view.clone(), quality),
+                        Source::Buffer(_) => {
+                            Err(failed("a feature in a buffer of the GPU cannot be encoded on the CPU"))
+                        }
+                    })
+                    .collect()
+            }
+            result => result,
+        }
+    }
+
+    /// Takes over the options of another encoder.
+    pub(crate) fn set_options(&mut self, chunks: Option<usize>, lanes: Option<usize>, rdo: bool) {
+        self.chunks = chunks;
+        self.core.lanes = lanes;
+        self.core.rdo = rdo;
+    }
+
+    /// As [`Encoder::encode_batch`], without going on with the CPU.
+    pub(crate) fn encode_on_gpu(&mut self, features: &[Source<'_>], quality: Quality) -> Result<Vec<Vec<u8>>> {
+        if self.core.lanes.is_some_and(|lanes| !lanes.is_power_of_two() || lanes > MAX_LANES) {
+            return Err(Error::invalid("lanes must be 1, 2, 4, 8, 16 or 32"));
+        }
+        let layouts = features.iter().map(Source::layout).collect::<Result<Vec<_>>>()?;
+        if let Some(profile) = &self.profile {
+            for layout in &layouts {
+                if layout.channels() != profile.layout.channels() {
+                    return Err(Error::invalid(format!(
+                        "the feature has {} channels, profile {:016x} was fitted on {}",
+                        layout.channels(),
+                        profile.hash,
+                        profile.layout.channels()
+                    )));
+                }
+            }
+        }
+        let device = self.core.device.clone();
+        device.guarded(|| match (self.profile.clone(), quality) {
+            (Some(profile), Quality::Scale(scale)) => {
+                let index = codec::scale_index(scale)?;
+                self.encode_scaled(&profile, features, &layouts, index)
+            }
+            (None, Quality::Scale(scale)) => {
+                let index = codec::scale_index(scale)?;
+                let mut plain = PlainFeatures::new(&mut self.core, features, self.chunks)?;
+                plain.code(&mut self.core, index)
+            }
+            (profile, _) => features
+                .iter()
+                .zip(&layouts)
+                .map(|(feature, layout)| match &profile {
+                    Some(profile) => self.search_with_profile(profile, feature, layout, quality),
+                    None => self.search_plain(feature, layout, quality),
+                })
+                .collect(),
+        })
+    }
+
+    fn encode_scaled(
+        &mut self,
+        profile: &Arc<Profile>,
+        features: &[Source<'_>],
+        layouts: &[Layout],
+        index: i16,
+    ) -> Result<Vec<Vec<u8>>> {
+        let mut plan = Plan::default();
+        plan.set(profile, index);
+        let mut members: Vec<Vec<usize>> = Vec::new();
+        for (i, layout) in layouts.iter().enumerate() {
+            let most =
+                most_items(&self.core.device, 4 * padded_elements(layout, profile) * CAPACITIES[self.core.capacity]);
+            match members.iter_mut().find(|group| layouts[group[0]] == *layout && group.len() < most) {
+                Some(group) => group.push(i),
+                None => members.push(vec![i]),
+            }
+        }
+        let mut streams = vec![Vec::new(); features.len()];
+        self.core.until_it_fits(|core| {
+            let device = core.device.clone();
+            let mut recorder = Recorder::new(&device);
+            let (mut groups, mut coded) = (Vec::new(), Vec::new());
+            for (number, members) in members.iter().enumerate() {
+                let group = core.record_forward(&mut recorder, profile, features, members, self.chunks)?;
+                let coding = core.profile_coding(profile, &group, &plan, index)?;
+                coded.push(core.record_coding(&mut recorder, number, &group, &coding)?);
+                groups.push(group);
+            }
+            let Some(answers) = core.collect(recorder, &coded)? else { return Ok(false) };
+            for (group, answer) in groups.iter().zip(answers) {
+                let coding = core.profile_coding(profile, group, &plan, index)?;
+                for (&member, stream) in group.members.iter().zip(answer.streams(group, &coding, core.lanes)) {
+                    streams[member] = stream;
+                }
+            }
+            Ok(true)
+        })?;
+        Ok(streams)
+    }
+
+    /// One feature with a profile, at the quality that meets a budget or a target: the coefficients stay on the GPU.
+    fn search_with_profile(
+        &mut self,
+        profile: &Arc<Profile>,
+        feature: &Source<'_>,
+        layout: &Layout,
+        quality: Quality,
+    ) -> Result<Vec<u8>> {
+        let device = self.core.device.clone();
+        let Encoder { core, best, chunks, .. } = self;
+        let mut recorder = Recorder::new(&device);
+        let group = core.record_forward(&mut recorder, profile, std::slice::from_ref(feature), &[0], *chunks)?;
+        recorder.finish(&[])?;
+        let mut plan = Plan::default();
+        let mut out = Vec::new();
+        let mut at = |index: i16, out: &mut Vec<u8>, core: &mut Core| {
+            plan.set(profile, index);
+            let coding = core.profile_coding(profile, &group, &plan, index)?;
+            *out = core.code(&[(&group, &coding)])?.pop().unwrap_or_default();
+            Ok(())
+        };
+        match quality {
+            Quality::Bytes(budget) => rate::to_budget(budget, best, &mut out, |index, out| at(index, out, core))?,
+            Quality::Sqnr(target) => {
+                let source = core.source_of(feature, layout, &group)?;
+                rate::to_sqnr(target, best, &mut out, |index, out| {
+                    at(index, out, core)?;
+                    let mut plan = Plan::default();
+                    plan.set(profile, index);
+                    let decoded = core.decoded_of(&group, &plan, Some(profile))?;
+                    Ok(rate::sqnr(&source, &decoded, profile.exponent))
+                })?;
+            }
+            Quality::Scale(scale) => at(codec::scale_index(scale)?, &mut out, core)?,
+        }
+        Ok(out)
+    }
+
+    /// One feature without a profile, likewise.
+    fn search_plain(&mut self, feature: &Source<'_>, layout: &Layout, quality: Quality) -> Result<Vec<u8>> {
+        let Encoder { core, best, chunks, .. } = self;
+        let mut plain = PlainFeatures::new(core, std::slice::from_ref(feature), *chunks)?;
+        let mut out = Vec::new();
+        let at = |index: i16, out: &mut Vec<u8>, core: &mut Core, plain: &mut PlainFeatures| {
+            *out = plain.code(core, index)?.pop().unwrap_or_default();
+            Ok(())
+        };
+        match quality {
+            Quality::Scale(scale) => at(codec::scale_index(scale)?, &mut out, core, &mut plain)?,
+            Quality::Bytes(budget) => {
+                rate::to_budget(budget, best, &mut out, |index, out| at(index, out, core, &mut plain))?;
+            }
+            Quality::Sqnr(target) => {
+                let source = core.source_of(feature, layout, &plain.features[0].group)?;
+                rate::to_sqnr(target, best, &mut out, |index, out| {
+                    at(index, out, core, &mut plain)?;
+                    let plain = &plain.features[0];
+                    let decoded = core.decoded_of(&plain.group, &plain.plan, None)?;
+                    Ok(rate::sqnr(&source, &decoded, plain.exponent))
+                })?;
+            }
+        }
+        Ok(out)
+    }
+}

@@ -1,0 +1,48 @@
+//! The GPU backend: the kernels as shaders, through [wgpu].
+//!
+//! Streams and decoded features are, bit for bit, what the portable kernels make. The modes `Profile` and `Plain` are
+//! coded on the GPU; what crosses the bus is the feature (unless it lies in a [`FeatureBuffer`]), the streams, and a few
+//! counters. The modes `Packed` and `Lossless` stay on the CPU: one is a copy, the other zstd.
+//!
+//! Which should I use? [`Encoder`] and [`Decoder`] here, if features already lie on the GPU, come in batches, or are
+//! large. A chunk is coded by one workgroup, so a feature needs many chunks
+//! ([`Encoder::chunks`]) or many neighbours in a batch to fill a GPU: each chunk costs its contexts and four bytes a lane.
+//! Features smaller than [`Device::crossover`] are faster on the CPU.
+//!
+//! The order of the passes, each a file of `shaders/`:
+//!
+//! ```text
+//! encode:  feature_to_int, block_dct, channel_matrix, quantize, context, lanes_for, rans_encode, compact
+//! decode:  rans_decode (context recomputed), dequantize, channel_matrix, block_idct, int_to_feature
+//! ```
+//!
+//! The layers of a learned bottleneck belong between `feature_to_int` and `quantize`, and between `dequantize` and
+//! `int_to_feature`, in place of the transform: both ends are integer buffers, block by block with channels last.
+
+mod attached;
+mod bytes;
+mod coder;
+mod crossover;
+mod decode;
+mod device;
+mod encode;
+mod feature;
+mod params;
+mod plain;
+mod probe;
+mod recorder;
+#[doc(hidden)]
+pub mod shaders;
+mod tables;
+#[cfg(test)]
+mod tests;
+mod upload;
+
+pub(crate) use attached::{AttachedDecoder, AttachedEncoder};
+pub use bytes::{ByteBuffers, ByteCoder};
+pub use decode::Decoder;
+pub use device::{Device, DeviceInfo};
+pub use encode::Encoder;
+pub use feature::{FeatureBuffer, Source};
+/// The crate that devices and buffers come from, in the version that is used here.
+pub use wgpu;

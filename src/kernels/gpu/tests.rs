@@ -1,0 +1,110 @@
+//! Proves parity for profiles that no file at hand holds: every context rule, with and without a Lagrangian, on few and on
+//! many channels, in every lane count. As in `tests/gpu.rs`, an adapter may be missing unless `NARROWS_REQUIRE_GPU=1`.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use ndarray::{ArrayD, IxDyn};
+
+use crate::kernels::gpu::{Decoder, Device, Encoder};
+use crate::kernels::portable::{CONTEXTS, ContextRule};
+use crate::profile::Profile;
+use crate::quality::Quality;
+
+fn device() -> Option<Device> {
+    match Device::request() {
+        Ok(device) => Some(device),
+        Err(error) if std::env::var_os("NARROWS_REQUIRE_GPU").is_some_and(|value| value == "1") => panic!("{error}"),
+        Err(error) => {
+            eprintln!("skipped: {error}");
+            None
+        }
+    }
+}
+
+/// A profile of a file with another context rule and Lagrangian, and a hash to tell it by.
+fn changed(path: &str, context: ContextRule, lambda: u16, hash: u64) -> Arc<Profile> {
+    let mut profile = Profile::load(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap();
+    profile.context = context;
+    profile.lambda = lambda;
+    profile.hash = hash;
+    profile.rounding = if lambda > 0 { 112 } else { 96 };
+    profile.context_offsets = [0; CONTEXTS];
+    profile.maps.clear();
+    match context {
+        ContextRule::None => {}
+        ContextRule::Neighbours => {
+            for &level in &profile.levels {
+                profile.maps.extend((0..CONTEXTS as u8).map(|context| level.saturating_add(3 * context).clamp(1, 103)));
+            }
+        }
+        ContextRule::Runs => profile.context_offsets = [-9, -6, -3, 0, 2, 5, 8, 12],
+    }
+    for (i, offset) in profile.offsets.iter_mut().enumerate() {
+        *offset = [i as u8 % 7, i as u8 % 5, i as u8 % 3];
+    }
+    profile.validate(&crate::Limits::default()).unwrap();
+    Arc::new(profile)
+}
+
+#[test]
+fn every_context_rule_with_and_without_rate_decisions() {
+    let Some(device) = device() else { return };
+    let mut hash = 0;
+    for (path, shape) in
+        [("tests/vectors/waves.profile.safetensors", [2, 6, 17, 30]), ("demo/profile.safetensors", [3, 128, 5, 9])]
+    {
+        let mut state = 1u32;
+        let feature = ArrayD::from_shape_fn(IxDyn(&shape), |at| {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            let noise = (state >> 8) as f32 / 8_388_608.0 - 1.0;
+            // Loud and quiet corners, so that contexts have something to tell.
+            noise * noise * noise * (1.0 + 0.4 * at[2] as f32) * if at[3] % 7 < 3 { 0.2 } else { 1.0 }
+        });
+        for context in [ContextRule::None, ContextRule::Neighbours, ContextRule::Runs] {
+            for lambda in [0, 300] {
+                hash += 1;
+                let profile = changed(path, context, lambda, hash);
+                for (device, lanes) in [
+                    (device.clone(), [None, Some(1), Some(8), Some(32)]),
+                    (device.clone().subgroups(false), [None, Some(2), Some(4), Some(16)]),
+                ] {
+                    for lanes in lanes {
+                        let chunks = lanes.unwrap_or(3);
+                        let mut here = crate::Encoder::with_profile(profile.clone()).chunks(chunks);
+                        let mut there = Encoder::with_profile(&device, profile.clone()).chunks(chunks);
+                        if let Some(lanes) = lanes {
+                            (here, there) = (here.lanes(lanes), there.lanes(lanes));
+                        }
+                        let mut decoders = (
+                            crate::Decoder::new().profile(profile.clone()),
+                            Decoder::new(&device).profile(profile.clone()),
+                        );
+                        for scale in [0.03, 0.7] {
+                            let stream = here.encode(&feature, Quality::Scale(scale)).unwrap();
+                            let what = format!("{path} {context:?} {lambda} {lanes:?} {scale}");
+                            assert!(there.encode(&feature, Quality::Scale(scale)).unwrap() == stream, "{what}");
+                            let decoded = decoders.0.decode(&stream).unwrap();
+                            assert!(decoders.1.decode(&stream).unwrap() == decoded, "{what}");
+                            let broken: Vec<Vec<u8>> = (0..24)
+                                .map(|i| {
+                                    let mut bad = stream.clone();
+                                    let at = 30 + i * (stream.len() - 30) / 24;
+                                    bad[at] ^= 1 << (i % 8);
+                                    if i % 6 == 0 {
+                                        bad.truncate(at);
+                                    }
+                                    bad
+                                })
+                                .collect();
+                            let broken: Vec<_> = broken.iter().map(Vec::as_slice).collect();
+                            for (result, bad) in decoders.1.decode_batch(&broken).into_iter().zip(&broken) {
+                                assert!(result == decoders.0.decode(bad), "{what}");
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
