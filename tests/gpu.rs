@@ -273,6 +273,9 @@ fn edges_of_the_numbers() {
         ArrayD::from_shape_fn(IxDyn(&[256, 16, 16]), |at| f16::from_bits((at[0] * 256 + at[1] * 16 + at[2]) as u16));
     let finite = halves.mapv(|x| if x.is_finite() { x } else { f16::ZERO });
     for device in devices() {
+        assert!(device.probe().unwrap());
+        // The software driver is exact, so that the float instructions are what the first device tests.
+        assert!(!device.info().name.contains("llvmpipe") || !devices()[0].info().integer_floats);
         let waves = profile("waves");
         for scale in [0.01, 1.0] {
             check(&device, None, (&mixed).into(), Quality::Scale(scale), DEFAULT);
@@ -570,7 +573,19 @@ fn a_device_of_the_callers_own() {
     // Requested without subgroups, so it has none.
     assert_eq!(device.info().subgroups, None);
     check(&device, None, (&array::<f32>(&[6, 8, 8], 1, 1.0)).into(), Quality::Scale(0.1), DEFAULT);
-    // Losing it is an error too.
+    // A mistake of the caller's on the device is told by the next call, once.
+    let own = Device::request().unwrap();
+    let _too_large = own.wgpu_device().create_buffer(&wgpu::BufferDescriptor {
+        label: None,
+        size: 1 << 50,
+        usage: wgpu::BufferUsages::STORAGE,
+        mapped_at_creation: false,
+    });
+    let small = array::<f32>(&[9], 1, 1.0);
+    let told = gpu::Encoder::plain(&own).encode(&small, Quality::default());
+    assert!(matches!(told, Err(Error::Backend(_))), "{told:?}");
+    assert!(gpu::Encoder::plain(&own).encode(&small, Quality::default()).is_ok());
+    // Losing the device is an error too.
     device.wgpu_device().destroy();
     let result = gpu::Decoder::new(&device)
         .decode(&narrows::encode(&array::<f32>(&[9], 1, 1.0), None, Quality::default()).unwrap());
