@@ -700,3 +700,31 @@ fn bytes_encode_and_bytes_decode() {
         assert!(matches!(ByteCoder::new(&device, &[1; 256]), Err(Error::InvalidInput(_))));
     }
 }
+
+#[test]
+fn integers_become_halves_as_on_the_cpu() {
+    for device in devices() {
+        let mut decoder = gpu::Decoder::new(&device);
+        for exponent in [-3, -2, -1, 0, 3, 9, 10, 13, 20, 24, 25, 26, 30, 39, 40] {
+            // A few large numbers among zeros, so that steps are finer than the numbers.
+            let feature = ArrayD::from_shape_fn(IxDyn(&[16, 64, 64]), |at| {
+                let i = at[0] * 4096 + at[1] * 64 + at[2];
+                let int = match i % 701 {
+                    0 => 32_767 - (i / 701) as i32 % 50,
+                    1 => (noise(3, i) * 16_000.0) as i32,
+                    2 => (i / 701) as i32 - 40,
+                    _ => 0,
+                };
+                int as f32 * 2f32.powi(-exponent)
+            });
+            let stream =
+                cpu_encoder(None, Options { chunks: Some(16), ..DEFAULT }).encode(&feature, Quality::Scale(0.004));
+            let stream = stream.unwrap();
+            let expected = cpu_decoder(None).decode(&stream).unwrap().to_f32().mapv(f16::from_f32);
+            let target = FeatureBuffer::new(buffer(&device, &[0; 2 * 65_536]), &[16, 64, 64], Dtype::F16);
+            decoder.decode_into(&stream, &target).unwrap();
+            let expected: Vec<u8> = expected.iter().flat_map(|x| x.to_le_bytes()).collect();
+            assert!(contents(&device, &target.buffer) == expected, "{exponent}");
+        }
+    }
+}
