@@ -44,8 +44,8 @@ pub(crate) struct Worker {
     rans: RansScratch,
     coded: Coded,
     near: Neighbourhood,
-    cost: u64,
-    payload: Vec<u8>,
+    pub cost: u64,
+    pub payload: Vec<u8>,
 }
 
 /// Number of chunks: what was asked for, else one for every batch item, within 1 and the rows.
@@ -182,50 +182,15 @@ pub(crate) fn encode(
     let workers = &mut workers[..coding.chunks];
     let width = coding.columns * channels;
     let jobs = || coding.chunk_rows().map(|rows| (rows.start, &symbols[rows.start * width..rows.end * width]));
-    let enough = (coding.chunks * MAX_LANES * BYTES_PER_LANE * 8) as u64 * u64::from(COST_ONE_BIT);
     threads::each(jobs(), workers, symbols.len(), |(first_row, symbols), worker| {
-        let Worker { tables, coded, cost, .. } = worker;
-        *cost = 0;
-        if symbols.is_empty() {
-            return Ok(());
-        }
-        let model = coding.model(plan, first_row);
-        match coding.kernels {
-            Kernels::Portable => {
-                tables.clear();
-                tables.resize(symbols.len(), 0);
-                fill_tables(&model, symbols, tables);
-                if coding.lanes.is_none() {
-                    let cost_of = |(&symbol, &table): (&i32, &u8)| u64::from(coding.bank.cost(table, symbol));
-                    *cost = symbols.iter().zip(&*tables).map(cost_of).sum();
-                }
-            }
-            Kernels::Simd { level, gather } => dispatch!(level, simd => {
-                simd::rans_index(simd, &model, symbols, coded);
-                if coding.lanes.is_none() {
-                    *cost = coded.cost(simd, gather, symbols, coding.bank, enough);
-                }
-            }),
-        }
+        index_chunk(coding, plan, first_row, symbols, worker);
         Ok(())
     })?;
-    let lanes = coding.lanes.unwrap_or_else(|| {
-        let cost = workers.iter().map(|worker| worker.cost).sum();
-        lanes_for(coding, channels, cost)
-    });
+    let cost = workers.iter().map(|worker| worker.cost).sum();
+    let lanes = lanes_for(coding, channels, cost);
     threads::each(jobs(), workers, symbols.len(), |(_, symbols), worker| {
-        let Worker { tables, rans, coded, payload, .. } = worker;
-        payload.clear();
-        if symbols.is_empty() {
-            return Ok(());
-        }
-        match coding.kernels {
-            Kernels::Portable => rans_encode(symbols, tables, channels, lanes, coding.bank, rans, payload),
-            Kernels::Simd { level, gather } => {
-                let job = Job { symbols, channels, lanes, bank: coding.bank };
-                dispatch!(level, simd => simd::rans_encode(simd, gather, &job, coded, payload));
-            }
-        }
+        worker.payload.clear();
+        code_chunk(coding, channels, lanes, symbols, worker);
         Ok(())
     })?;
     Header { lanes, ..header }.write(out);
@@ -249,11 +214,58 @@ fn fill_tables(model: &ContextModel<'_>, symbols: &[i32], tables: &mut [u8]) {
     }
 }
 
-/// As many lanes as cost about 1 % of the ideal length of a chunk, from the cost of all symbols.
-fn lanes_for(coding: &Coding<'_>, channels: usize, cost: u64) -> usize {
-    let bytes = (cost / u64::from(COST_ONE_BIT * 8)) as usize / coding.chunks;
-    let worth = (bytes / BYTES_PER_LANE).clamp(1, MAX_LANES).min(channels.next_power_of_two());
-    1 << worth.ilog2()
+/// Finds contexts and tables of a chunk, and what its symbols cost if that decides the lanes.
+pub(crate) fn index_chunk(coding: &Coding<'_>, plan: &Plan, first_row: usize, symbols: &[i32], worker: &mut Worker) {
+    let Worker { tables, coded, cost, .. } = worker;
+    *cost = 0;
+    if symbols.is_empty() {
+        return;
+    }
+    let model = coding.model(plan, first_row);
+    match coding.kernels {
+        Kernels::Portable => {
+            tables.clear();
+            tables.resize(symbols.len(), 0);
+            fill_tables(&model, symbols, tables);
+            if coding.lanes.is_none() {
+                let cost_of = |(&symbol, &table): (&i32, &u8)| u64::from(coding.bank.cost(table, symbol));
+                *cost = symbols.iter().zip(&*tables).map(cost_of).sum();
+            }
+        }
+        Kernels::Simd { level, gather } => dispatch!(level, simd => {
+            simd::rans_index(simd, &model, symbols, coded);
+            if coding.lanes.is_none() {
+                // From this on, the most lanes are worth it.
+                let enough = (coding.chunks * MAX_LANES * BYTES_PER_LANE * 8) as u64 * u64::from(COST_ONE_BIT);
+                *cost = coded.cost(simd, gather, symbols, coding.bank, enough);
+            }
+        }),
+    }
+}
+
+/// Codes a chunk that [`index_chunk`] has seen, at the end of the worker's payload.
+pub(crate) fn code_chunk(coding: &Coding<'_>, channels: usize, lanes: usize, symbols: &[i32], worker: &mut Worker) {
+    let Worker { tables, rans, coded, payload, .. } = worker;
+    if symbols.is_empty() {
+        return;
+    }
+    match coding.kernels {
+        Kernels::Portable => rans_encode(symbols, tables, channels, lanes, coding.bank, rans, payload),
+        Kernels::Simd { level, gather } => {
+            let job = Job { symbols, channels, lanes, bank: coding.bank };
+            dispatch!(level, simd => simd::rans_encode(simd, gather, &job, coded, payload));
+        }
+    }
+}
+
+/// What was asked for, or as many lanes as cost about 1 % of the ideal length of a chunk, from the cost of
+/// all symbols.
+pub(crate) fn lanes_for(coding: &Coding<'_>, channels: usize, cost: u64) -> usize {
+    coding.lanes.unwrap_or_else(|| {
+        let bytes = (cost / u64::from(COST_ONE_BIT * 8)) as usize / coding.chunks;
+        let worth = (bytes / BYTES_PER_LANE).clamp(1, MAX_LANES).min(channels.next_power_of_two());
+        1 << worth.ilog2()
+    })
 }
 
 /// Lengths of all chunks but the last, read but not yet believed.
@@ -321,7 +333,7 @@ pub(crate) fn decode_chunks(
     })
 }
 
-fn decode_chunk(
+pub(crate) fn decode_chunk(
     coding: &Coding<'_>,
     plan: &Plan,
     first_row: usize,

@@ -6,10 +6,14 @@ pub use crate::kernels::portable::ByteTable;
 pub use crate::kernels::simd::ByteJob;
 
 use crate::backend::Backend;
+use crate::chunk::{self, Coding, Worker};
 use crate::error::{Error, Result};
 use crate::kernels::Kernels;
-use crate::kernels::portable::{MAX_LANES, SYMBOLS};
+use crate::kernels::portable::{ContextRule, MAX_LANES, SYMBOLS};
 use crate::kernels::simd::{self, dispatch};
+use crate::plan::Plan;
+use crate::profile::Profile;
+use crate::profile::fit::fit_symbols;
 
 /// Lanes at which the one-table coder uses vectors.
 pub const BYTE_LANES: usize = MAX_LANES;
@@ -88,5 +92,115 @@ fn check_lanes(lanes: usize) -> Result<()> {
     match lanes {
         1 | 2 | 4 | 8 | 16 | 32 => Ok(()),
         _ => Err(Error::invalid("lanes must be 1, 2, 4, 8, 16 or 32")),
+    }
+}
+
+/// The context-coded path without a container: symbols of a grid of positions, channels last, under tables that were
+/// fitted to other symbols of the same kind.
+///
+/// ```
+/// use narrows::Backend;
+/// use narrows::raw::{ContextCoder, portable::ContextRule};
+///
+/// let symbols: Vec<i32> = (0..8 * 8 * 4).map(|i| (i / 7 % 3) - 1).collect();
+/// let mut coder = ContextCoder::fit(&[&symbols], (8, 8, 4), ContextRule::Neighbours, &Backend::detect())?;
+/// let mut chunk = Vec::new();
+/// coder.encode(&symbols, &mut chunk)?;
+/// let mut decoded = vec![0; symbols.len()];
+/// coder.decode(&chunk, &mut decoded)?;
+/// assert_eq!(decoded, symbols);
+/// # Ok::<(), narrows::Error>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct ContextCoder {
+    profile: Profile,
+    plan: Plan,
+    shape: (usize, usize, usize),
+    lanes: Option<usize>,
+    kernels: Kernels,
+    worker: Worker,
+}
+
+impl ContextCoder {
+    /// Fits tables to samples of (rows, columns, channels).
+    ///
+    /// # Errors
+    /// `InvalidInput` if a sample has another size, `Backend` if this machine does not have the backend.
+    pub fn fit(
+        samples: &[&[i32]],
+        shape: (usize, usize, usize),
+        rule: ContextRule,
+        backend: &Backend,
+    ) -> Result<ContextCoder> {
+        let profile = fit_symbols(samples, shape, rule)?;
+        let mut plan = Plan::default();
+        plan.set(&profile, 0);
+        let kernels = Kernels::of(backend)?;
+        Ok(ContextCoder { profile, plan, shape, lanes: None, kernels, worker: Worker::default() })
+    }
+
+    /// Interleaves this many states (1, 2, 4, 8, 16 or 32). Default: as many as cost about 1 %.
+    pub fn lanes(mut self, lanes: usize) -> Self {
+        self.lanes = Some(lanes);
+        self
+    }
+
+    fn coding(&self, lanes: Option<usize>) -> Coding<'_> {
+        let (rows, columns, _) = self.shape;
+        Coding {
+            bank: &self.profile.bank,
+            context: self.profile.context,
+            rows,
+            plane_rows: rows,
+            columns,
+            chunks: 1,
+            lanes,
+            lambda: 0,
+            kernels: self.kernels,
+        }
+    }
+
+    fn check(&self, symbols: usize) -> Result<()> {
+        let (rows, columns, channels) = self.shape;
+        if symbols != rows * columns * channels || symbols == 0 {
+            return Err(Error::invalid("the number of symbols is not that of the shape, or is 0"));
+        }
+        self.lanes.map_or(Ok(()), check_lanes)
+    }
+
+    /// Appends one byte that says how many lanes there are, and one chunk.
+    ///
+    /// # Errors
+    /// `InvalidInput` if the number of symbols or lanes is wrong.
+    pub fn encode(&mut self, symbols: &[i32], out: &mut Vec<u8>) -> Result<()> {
+        self.check(symbols.len())?;
+        let mut worker = std::mem::take(&mut self.worker);
+        let coding = self.coding(self.lanes);
+        chunk::index_chunk(&coding, &self.plan, 0, symbols, &mut worker);
+        let lanes = chunk::lanes_for(&coding, self.shape.2, worker.cost);
+        worker.payload.clear();
+        chunk::code_chunk(&coding, self.shape.2, lanes, symbols, &mut worker);
+        out.push(lanes.ilog2() as u8);
+        out.extend_from_slice(&worker.payload);
+        self.worker = worker;
+        Ok(())
+    }
+
+    /// Decodes what [`encode`](Self::encode) appended.
+    ///
+    /// # Errors
+    /// `InvalidInput` if the number of symbols is wrong, `Corrupt` or `Truncated` if the bytes are.
+    pub fn decode(&mut self, bytes: &[u8], symbols: &mut [i32]) -> Result<()> {
+        self.check(symbols.len())?;
+        let [lanes @ 0..=5, chunk @ ..] = bytes else {
+            return Err(Error::corrupt("the number of lanes", 0));
+        };
+        let mut worker = std::mem::take(&mut self.worker);
+        let result = {
+            let coding = self.coding(Some(1 << lanes));
+            chunk::decode_chunk(&coding, &self.plan, 0, (chunk, 1), symbols, &mut worker)
+        };
+        self.worker = worker;
+        result
     }
 }

@@ -273,6 +273,9 @@ fn edges_of_the_numbers() {
         ArrayD::from_shape_fn(IxDyn(&[256, 16, 16]), |at| f16::from_bits((at[0] * 256 + at[1] * 16 + at[2]) as u16));
     let finite = halves.mapv(|x| if x.is_finite() { x } else { f16::ZERO });
     for device in devices() {
+        assert!(device.probe().unwrap());
+        // The software driver is exact, so that the float instructions are what the first device tests.
+        assert!(!device.info().name.contains("llvmpipe") || !devices()[0].info().integer_floats);
         let waves = profile("waves");
         for scale in [0.01, 1.0] {
             check(&device, None, (&mixed).into(), Quality::Scale(scale), DEFAULT);
@@ -570,7 +573,19 @@ fn a_device_of_the_callers_own() {
     // Requested without subgroups, so it has none.
     assert_eq!(device.info().subgroups, None);
     check(&device, None, (&array::<f32>(&[6, 8, 8], 1, 1.0)).into(), Quality::Scale(0.1), DEFAULT);
-    // Losing it is an error too.
+    // A mistake of the caller's on the device is told by the next call, once.
+    let own = Device::request().unwrap();
+    let _too_large = own.wgpu_device().create_buffer(&wgpu::BufferDescriptor {
+        label: None,
+        size: 1 << 50,
+        usage: wgpu::BufferUsages::STORAGE,
+        mapped_at_creation: false,
+    });
+    let small = array::<f32>(&[9], 1, 1.0);
+    let told = gpu::Encoder::plain(&own).encode(&small, Quality::default());
+    assert!(matches!(told, Err(Error::Backend(_))), "{told:?}");
+    assert!(gpu::Encoder::plain(&own).encode(&small, Quality::default()).is_ok());
+    // Losing the device is an error too.
     device.wgpu_device().destroy();
     let result = gpu::Decoder::new(&device)
         .decode(&narrows::encode(&array::<f32>(&[9], 1, 1.0), None, Quality::default()).unwrap());
@@ -683,5 +698,33 @@ fn bytes_encode_and_bytes_decode() {
             assert!(matches!(coder.buffers(5, 33), Err(Error::InvalidInput(_))));
         }
         assert!(matches!(ByteCoder::new(&device, &[1; 256]), Err(Error::InvalidInput(_))));
+    }
+}
+
+#[test]
+fn integers_become_halves_as_on_the_cpu() {
+    for device in devices() {
+        let mut decoder = gpu::Decoder::new(&device);
+        for exponent in [-3, -2, -1, 0, 3, 9, 10, 13, 20, 24, 25, 26, 30, 39, 40] {
+            // A few large numbers among zeros, so that steps are finer than the numbers.
+            let feature = ArrayD::from_shape_fn(IxDyn(&[16, 64, 64]), |at| {
+                let i = at[0] * 4096 + at[1] * 64 + at[2];
+                let int = match i % 701 {
+                    0 => 32_767 - (i / 701) as i32 % 50,
+                    1 => (noise(3, i) * 16_000.0) as i32,
+                    2 => (i / 701) as i32 - 40,
+                    _ => 0,
+                };
+                int as f32 * 2f32.powi(-exponent)
+            });
+            let stream =
+                cpu_encoder(None, Options { chunks: Some(16), ..DEFAULT }).encode(&feature, Quality::Scale(0.004));
+            let stream = stream.unwrap();
+            let expected = cpu_decoder(None).decode(&stream).unwrap().to_f32().mapv(f16::from_f32);
+            let target = FeatureBuffer::new(buffer(&device, &[0; 2 * 65_536]), &[16, 64, 64], Dtype::F16);
+            decoder.decode_into(&stream, &target).unwrap();
+            let expected: Vec<u8> = expected.iter().flat_map(|x| x.to_le_bytes()).collect();
+            assert!(contents(&device, &target.buffer) == expected, "{exponent}");
+        }
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use clap::Args;
-use narrows::Profile;
+use narrows::{Backend, Profile};
 
 use crate::images::{Folder, Rows};
 use crate::model::Network;
@@ -29,6 +29,40 @@ impl ImageArgs {
     pub fn open(&self, network: &Network, rows: Option<Rows>) -> Result<Folder> {
         let folder = self.images.as_deref().context("name the folder of images with --images DIR")?;
         Folder::open(folder, self.labels.as_deref(), rows, network.input_size)
+    }
+}
+
+/// Where the kernels run.
+#[derive(Debug, Args)]
+pub struct BackendArgs {
+    /// Where encoding and decoding run: portable, sse4.2, avx2, avx512, neon or gpu. The bytes are the same
+    /// [default: the fastest processor backend, or what NARROWS_BACKEND lowers it to].
+    #[arg(long, value_name = "NAME")]
+    backend: Option<String>,
+}
+
+impl BackendArgs {
+    /// The backend; the error lists those that there are.
+    pub fn open(&self) -> Result<Backend> {
+        match self.backend.as_deref() {
+            None => Ok(Backend::detect()),
+            Some("gpu") => {
+                let device = narrows::gpu::Device::request().context("--backend gpu")?;
+                Ok(Backend::Gpu(device))
+            }
+            Some(name) => Backend::from_name(name).with_context(|| {
+                let names: Vec<&str> = Backend::available().iter().map(Backend::name).collect();
+                format!("no backend {name} on this machine: there are {}, and gpu if it has a driver", names.join(", "))
+            }),
+        }
+    }
+}
+
+/// A backend in words: `avx2`, `gpu (name of the adapter)`.
+pub fn backend_text(backend: &Backend) -> String {
+    match backend {
+        Backend::Gpu(device) => format!("gpu, {}", device.info()),
+        backend => backend.name().to_string(),
     }
 }
 

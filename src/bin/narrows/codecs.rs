@@ -8,7 +8,7 @@ use half::f16;
 use image::codecs::png::{CompressionType, FilterType, PngEncoder};
 use image::{ExtendedColorType, ImageEncoder, RgbImage};
 use jpeg_encoder::{ChromaSubsamplingMethod, ColorType, SamplingFactor};
-use narrows::{Clip, Decoder, Encoder, Packed, Profile, Quality};
+use narrows::{Backend, Clip, Decoder, Encoder, Packed, Profile, Quality};
 use ndarray::ArrayD;
 
 use crate::images;
@@ -179,6 +179,15 @@ impl FeatureCodec {
             zstd: false,
         };
         Self::new(name, scale_text(scale), false, method)
+    }
+
+    /// The same codec with its kernels on a backend.
+    pub fn on(mut self, backend: &Backend) -> Self {
+        if let Method::Stream { encoder, decoder, .. } = &mut self.method {
+            **encoder = encoder.as_ref().clone().backend(backend.clone());
+            **decoder = decoder.as_ref().clone().backend(backend.clone());
+        }
+        self
     }
 
     /// Feature to bytes.

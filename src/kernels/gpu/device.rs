@@ -37,6 +37,8 @@ struct Shared {
     floats_exact: bool,
     /// What the device said when it was lost.
     lost: Arc<OnceLock<String>>,
+    /// A complaint about another use of the device, which the next call reports.
+    stray: Arc<Mutex<Option<String>>>,
     /// Set once a subgroup turned out not to hold a workgroup that it should.
     no_single: AtomicBool,
     pipelines: Mutex<HashMap<(&'static str, Variant), wgpu::ComputePipeline>>,
@@ -117,12 +119,13 @@ impl Device {
         device.set_device_lost_callback(move |reason, message| {
             let _ = told.set(format!("{reason:?}: {message}"));
         });
-        // What no scope catches is remembered, not thrown: the next call reports it.
-        let told = lost.clone();
+        // What no scope catches, because a caller used the device on its own, is remembered, not thrown.
+        let stray = Arc::<Mutex<Option<String>>>::default();
+        let told = stray.clone();
         device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| {
-            let _ = told.set(error.to_string());
+            *told.lock().unwrap_or_else(PoisonError::into_inner) = Some(error.to_string());
         }));
-        Self::with_lost(device, queue, lost)
+        Self::with_lost(device, queue, lost, stray)
     }
 
     /// A device that the caller made, so that features need not leave it. Subgroups are used if the device was
@@ -131,10 +134,15 @@ impl Device {
     /// # Errors
     /// `Backend` if the device does not work.
     pub fn new(device: wgpu::Device, queue: wgpu::Queue) -> Result<Device> {
-        Self::with_lost(device, queue, Arc::default())
+        Self::with_lost(device, queue, Arc::default(), Arc::default())
     }
 
-    fn with_lost(device: wgpu::Device, queue: wgpu::Queue, lost: Arc<OnceLock<String>>) -> Result<Device> {
+    fn with_lost(
+        device: wgpu::Device,
+        queue: wgpu::Queue,
+        lost: Arc<OnceLock<String>>,
+        stray: Arc<Mutex<Option<String>>>,
+    ) -> Result<Device> {
         let info = device.adapter_info();
         let has_subgroups = device.features().contains(wgpu::Features::SUBGROUP);
         let shared = |device, queue, floats_exact| Shared {
@@ -146,6 +154,7 @@ impl Device {
             software: info.device_type == wgpu::DeviceType::Cpu,
             floats_exact,
             lost: lost.clone(),
+            stray: stray.clone(),
             no_single: AtomicBool::new(false),
             pipelines: Mutex::default(),
             crossover: OnceLock::new(),
@@ -155,7 +164,7 @@ impl Device {
             subgroups: has_subgroups,
             integer_floats: false,
         };
-        if probe::floats_are_exact(&first)? {
+        if probe::edges_are_exact(&first)? {
             return Ok(first);
         }
         Ok(Device { shared: Arc::new(shared(device, queue, false)), subgroups: has_subgroups, integer_floats: true })
@@ -193,6 +202,15 @@ impl Device {
     /// The queue of wgpu.
     pub fn wgpu_queue(&self) -> &wgpu::Queue {
         &self.shared.queue
+    }
+
+    /// Runs the start-up probe of hard cases again, in the way in which this device now crosses the edge between floats and
+    /// integers: true if it is exact.
+    ///
+    /// # Errors
+    /// `Backend` if the GPU fails.
+    pub fn probe(&self) -> Result<bool> {
+        probe::edges_are_exact(self)
     }
 
     pub(crate) fn crossover_cell(&self) -> &OnceLock<usize> {
@@ -273,6 +291,9 @@ impl Device {
     /// Runs `work`, and makes errors of whatever the device complains about meanwhile.
     pub(crate) fn guarded<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<T> {
         self.check_lost()?;
+        if let Some(what) = self.shared.stray.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            return Err(failed(format_args!("an earlier use of the GPU failed ({what})")));
+        }
         let scopes = [wgpu::ErrorFilter::Internal, wgpu::ErrorFilter::OutOfMemory, wgpu::ErrorFilter::Validation]
             .map(|filter| self.shared.device.push_error_scope(filter));
         let result = work();
@@ -304,7 +325,8 @@ impl Device {
     /// A buffer of at least `bytes` that shaders use.
     pub(crate) fn buffer(&self, label: &'static str, bytes: usize, usage: wgpu::BufferUsages) -> Result<wgpu::Buffer> {
         let limits = self.shared.device.limits();
-        let most = limits.max_buffer_size.min(limits.max_storage_buffer_binding_size);
+        // Indices are 32-bit.
+        let most = limits.max_buffer_size.min(limits.max_storage_buffer_binding_size).min(u64::from(u32::MAX));
         let size = (bytes as u64).max(16).next_multiple_of(16);
         if size > most {
             return Err(failed(format_args!(

@@ -29,6 +29,7 @@ mod encode;
 mod feature;
 mod params;
 mod plain;
+mod prepared;
 mod probe;
 mod recorder;
 #[doc(hidden)]

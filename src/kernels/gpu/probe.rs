@@ -40,8 +40,8 @@ fn cases() -> Vec<(u32, i32)> {
     cases
 }
 
-/// Whether `float_edge.wgsl` gives on this device what the portable kernels give.
-pub(crate) fn floats_are_exact(device: &Device) -> Result<bool> {
+/// Whether this device's edge between floats and integers gives what the portable kernels give.
+pub(crate) fn edges_are_exact(device: &Device) -> Result<bool> {
     let cases = cases();
     device.guarded(|| {
         let inputs =

@@ -11,8 +11,11 @@ mod draft;
 mod metric;
 mod moments;
 mod search;
+mod symbols;
 mod tables;
 mod target;
+
+pub(crate) use symbols::fit_symbols;
 
 use ndarray::ArrayD;
 

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail};
 use narrows::{Decoder, Dtype, Error};
 use serde_json::json;
 
-use crate::args::load_profile;
+use crate::args::{BackendArgs, load_profile};
 use crate::files::{self, Format};
 use crate::output::{is_pipe, note, print_json, shape_text, write};
 
@@ -34,6 +34,8 @@ pub struct Args {
     /// Name of the array in .npz and .safetensors.
     #[arg(long, value_name = "NAME", default_value = "feature")]
     array: String,
+    #[command(flatten)]
+    backend: BackendArgs,
     /// Print what was done as JSON.
     #[arg(long)]
     json: bool,
@@ -49,7 +51,7 @@ pub fn run(args: &Args) -> Result<()> {
         None if is_pipe(&args.output) => Format::Npy,
         None => Format::of_name(&args.output)?,
     };
-    let mut decoder = Decoder::new();
+    let mut decoder = Decoder::new().backend(args.backend.open()?);
     for path in &args.profile {
         decoder = decoder.profile(load_profile(path)?);
     }

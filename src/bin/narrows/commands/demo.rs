@@ -7,6 +7,7 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 use narrows::Profile;
 
+use crate::args::{BackendArgs, backend_text};
 use crate::bd::{BytesAt, bytes_at};
 use crate::codecs::{FeatureCodec, ImageCodec};
 use crate::commands::eval::picture;
@@ -42,6 +43,8 @@ pub struct Args {
     /// Workers [default: one a core].
     #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
     threads: usize,
+    #[command(flatten)]
+    backend: BackendArgs,
     /// Print the report as JSON in place of the table.
     #[arg(long)]
     json: bool,
@@ -50,6 +53,7 @@ pub struct Args {
 /// Runs the demo.
 pub fn run(args: &Args) -> Result<()> {
     let start = Instant::now();
+    let backend = args.backend.open()?;
     let network = Network::from_bytes(NETWORK.to_vec(), Some(OUTPUT)).context("the built-in network")?;
     let images = Sheet::open(IMAGES, LABELS, SIDE)?;
     let cut = network.cut(CUT, (SIDE as usize, SIDE as usize))?;
@@ -60,6 +64,7 @@ pub fn run(args: &Args) -> Result<()> {
     let mut codecs = vec![FeatureCodec::raw_f32(), FeatureCodec::lossless(), FeatureCodec::packed(4, false)];
     let scales = [0.35, 0.5, 0.71, 1.0, 1.41, 2.0, 2.83, 4.0];
     codecs.extend(scales.map(|scale| FeatureCodec::narrows(Some(&profile), scale, true)));
+    let codecs = codecs.into_iter().map(|codec| codec.on(&backend)).collect();
     let job = Job {
         network: &network,
         images: &images,
@@ -80,12 +85,12 @@ pub fn run(args: &Args) -> Result<()> {
                 thousands(cut.elements() as u64)
             ),
             "Or the image itself is compressed and sent, and the whole network classifies what comes out.".into(),
-            "The profile was fitted on training images.".into(),
+            format!("The profile was fitted on training images. Backend: {}.", backend_text(&backend)),
         ],
         images: images.len(),
         top1: measured.top1,
         points: measured.points,
-        pictures: picture(&job, &cut, Some(&profile), true)?.into_iter().collect(),
+        pictures: picture(&job, &cut, Some(&profile), true, &backend)?.into_iter().collect(),
     };
     write(&args.out, report.html().as_bytes())?;
     if args.json {

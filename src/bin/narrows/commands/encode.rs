@@ -7,7 +7,7 @@ use clap::{ArgGroup, ValueEnum};
 use narrows::{Clip, Encoder, Feature, Packed, Quality};
 use serde_json::json;
 
-use crate::args::load_profile;
+use crate::args::{BackendArgs, load_profile};
 use crate::files;
 use crate::output::{is_pipe, note, print_json, shape_text, thousands, write};
 
@@ -85,6 +85,8 @@ pub struct Args {
     /// Plain rounding instead of rate-distortion optimised quantisation: faster, larger.
     #[arg(long, help_heading = "Quality")]
     no_rdo: bool,
+    #[command(flatten)]
+    backend: BackendArgs,
     /// Print what was done as JSON.
     #[arg(long)]
     json: bool,
@@ -129,7 +131,7 @@ pub fn run(args: &Args) -> Result<()> {
     if !args.lossless {
         warn_not_finite(&feature)?;
     }
-    encoder = encoder.rdo(!args.no_rdo);
+    encoder = encoder.rdo(!args.no_rdo).backend(args.backend.open()?);
     if let Some(chunks) = args.chunks {
         encoder = encoder.chunks(chunks);
     }

@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
-use narrows::Profile;
+use narrows::{Backend, Profile};
 use ndarray::Axis;
 
-use crate::args::{ImageArgs, load_profile};
+use crate::args::{BackendArgs, ImageArgs, backend_text, load_profile};
 use crate::codecs::{FeatureCodec, ImageCodec};
 use crate::fitting::{FitArgs, fit_network, progress_bar};
 use crate::images::{Images, Rows};
@@ -83,6 +83,8 @@ pub struct Args {
     /// Plain rounding instead of rate-distortion optimised quantisation.
     #[arg(long, help_heading = "Measuring")]
     no_rdo: bool,
+    #[command(flatten, next_help_heading = "Measuring")]
+    backend: BackendArgs,
     /// Workers [default: one a core].
     #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true, help_heading = "Measuring")]
     threads: usize,
@@ -105,6 +107,7 @@ pub fn run(args: &Args) -> Result<()> {
     if let Some(bad) = args.qualities.iter().find(|scale| !(scale.is_finite() && **scale > 0.0)) {
         bail!("--qualities takes positive step scales, not {bad}");
     }
+    let backend = args.backend.open()?;
     let network = Network::load(&args.model, args.model_output.as_deref())?;
     let normalize = args.normalize.resolve()?;
     let images = args.images.open(&network, args.rows)?;
@@ -120,7 +123,11 @@ pub fn run(args: &Args) -> Result<()> {
         images: &images,
         normalize,
         image_codecs: image_codecs(&args.baselines),
-        cuts: cuts.iter().zip(&profiles).map(|(cut, profile)| (cut.clone(), feature_codecs(args, profile))).collect(),
+        cuts: cuts
+            .iter()
+            .zip(&profiles)
+            .map(|(cut, profile)| (cut.clone(), feature_codecs(args, profile, &backend)))
+            .collect(),
         threads: args.threads,
     };
     let bar = progress_bar();
@@ -128,11 +135,11 @@ pub fn run(args: &Args) -> Result<()> {
     let measured = job.run(&bar)?;
     let mut pictures = Vec::new();
     for (cut, profile) in cuts.iter().zip(&profiles) {
-        pictures.extend(picture(&job, cut, profile.as_ref(), !args.no_rdo)?);
+        pictures.extend(picture(&job, cut, profile.as_ref(), !args.no_rdo, &backend)?);
     }
     let report = Report {
         title: format!("narrows: {}", args.model.file_name().unwrap_or_default().to_string_lossy()),
-        about: about(args, &profiles),
+        about: about(args, &profiles, &backend),
         images: images.len(),
         top1: measured.top1,
         points: measured.points,
@@ -207,7 +214,7 @@ fn image_codecs(baselines: &[Baseline]) -> Vec<ImageCodec> {
     codecs
 }
 
-fn feature_codecs(args: &Args, profile: &Option<Arc<Profile>>) -> Vec<FeatureCodec> {
+fn feature_codecs(args: &Args, profile: &Option<Arc<Profile>>, backend: &Backend) -> Vec<FeatureCodec> {
     let mut codecs = Vec::new();
     if args.baselines.contains(&Baseline::Features) {
         codecs.extend([FeatureCodec::raw_f16(), FeatureCodec::min_max_zstd()]);
@@ -215,10 +222,10 @@ fn feature_codecs(args: &Args, profile: &Option<Arc<Profile>>) -> Vec<FeatureCod
     }
     let narrows = |&scale: &f32| FeatureCodec::narrows(profile.as_ref(), scale, !args.no_rdo);
     codecs.extend(args.qualities.iter().map(narrows));
-    codecs
+    codecs.into_iter().map(|codec| codec.on(backend)).collect()
 }
 
-fn about(args: &Args, profiles: &[Option<Arc<Profile>>]) -> Vec<String> {
+fn about(args: &Args, profiles: &[Option<Arc<Profile>>], backend: &Backend) -> Vec<String> {
     let rows = args.rows.map_or("all rows".to_string(), |rows| format!("rows {rows}"));
     let fitted = match args.fit_rows {
         Some(rows) => format!("profiles fitted on rows {rows}"),
@@ -230,16 +237,22 @@ fn about(args: &Args, profiles: &[Option<Arc<Profile>>]) -> Vec<String> {
         }
     };
     let rdo = if args.no_rdo { ", no rate-distortion optimisation" } else { "" };
-    vec![format!("Measured on {rows}; {fitted}{rdo}.")]
+    vec![format!("Measured on {rows}; {fitted}{rdo}; backend {}.", backend_text(backend))]
 }
 
 /// The first image's feature at a cut, and what comes back at scale 1.
-pub fn picture(job: &Job<'_>, cut: &Cut, profile: Option<&Arc<Profile>>, rdo: bool) -> Result<Option<FeaturePicture>> {
+pub fn picture(
+    job: &Job<'_>,
+    cut: &Cut,
+    profile: Option<&Arc<Profile>>,
+    rdo: bool,
+    backend: &Backend,
+) -> Result<Option<FeaturePicture>> {
     let image = job.images.pixels(0)?;
     let batch = job.normalize.batch(std::slice::from_ref(&image))?;
     let before = job.network.head(&batch, cut, &None)?;
     let before = if before.ndim() == 0 { before } else { before.slice_axis(Axis(0), (0..1).into()).to_owned() };
-    let mut codec = FeatureCodec::narrows(profile, 1.0, rdo);
+    let mut codec = FeatureCodec::narrows(profile, 1.0, rdo).on(backend);
     let bytes = codec.encode(&before)?;
     let after = codec.decode(&bytes, before.shape())?;
     let name = format!("{} {}", codec.name, codec.setting);
