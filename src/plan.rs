@@ -78,6 +78,7 @@ impl Plan {
             self.runs.push(RunTables::EMPTY);
         }
         if let Some(run) = self.runs.last_mut() {
+            run.present[place] = -1;
             for (row, &table) in run.tables.iter_mut().zip(&tables) {
                 row[place] = table;
             }

@@ -131,11 +131,13 @@ pub struct RunTables {
     pub tables: [[u8; MAX_LANES]; CONTEXTS],
     /// Sum of the magnitudes expected of the run, in 1/16 (rule `Runs`).
     pub expected: u32,
+    /// All bits for each channel that there is, no bit for the others.
+    pub present: [i32; MAX_LANES],
 }
 
 impl RunTables {
     /// A run without channels.
-    pub const EMPTY: RunTables = RunTables { tables: [[0; MAX_LANES]; CONTEXTS], expected: 0 };
+    pub const EMPTY: RunTables = RunTables { tables: [[0; MAX_LANES]; CONTEXTS], expected: 0, present: [0; MAX_LANES] };
 }
 
 /// The tables of the run that begins at `before.len()` symbols of a chunk. Runs are visited in order;

@@ -64,14 +64,15 @@ fn decode<S: Isa, const V: usize, const GATHER: bool>(
     // Longer than a run, for whole vectors to be read and written.
     let mut decoded = [0i32; 2 * MAX_LANES];
     let mut wide = [0u32; 2 * MAX_LANES];
-    for (row, symbols) in symbols.chunks_exact_mut(model.columns * channels).enumerate() {
+    let mut at = 0;
+    for row in 0..symbols.len() / (model.columns * channels) {
         near.start_row(model.has_up(row));
-        for (column, symbols) in symbols.chunks_exact_mut(channels).enumerate() {
-            for (run, symbols) in symbols.chunks_mut(MAX_LANES).enumerate() {
+        for column in 0..model.columns {
+            for run in 0..model.runs.len() {
                 let tables = near.tables(simd, model, column, run);
-                let count = symbols.len();
-                for (wide, &table) in wide.iter_mut().zip(&tables) {
-                    *wide = u32::from(table) << PROBABILITY_BITS;
+                let count = (channels - run * MAX_LANES).min(MAX_LANES);
+                for i in 0..MAX_LANES {
+                    wide[i] = u32::from(tables[i]) << PROBABILITY_BITS;
                 }
                 let mut first = 0;
                 if V == 0 {
@@ -95,10 +96,10 @@ fn decode<S: Isa, const V: usize, const GATHER: bool>(
                         continue;
                     }
                     let (out, tables) = (&mut decoded[first..], &wide[first..]);
-                    let (tokens, largest) =
+                    let (tokens, has_raw) =
                         vectors::<S, V, GATHER>(simd, &mut states, &mut words, tables, group, bank, out);
-                    if largest > u32::from(LAST_WITHOUT_BITS) {
-                        if largest < u32::from(ESCAPE) && bytes.len() - words.at >= 2 * SLACK {
+                    if has_raw {
+                        if !has_escape::<S, V>(&tokens) && bytes.len() - words.at >= 2 * SLACK {
                             raw_bits::<S, V>(simd, &tokens, &mut states, &mut words, group, out);
                         } else {
                             own = spill::<S, V>(&states);
@@ -112,7 +113,12 @@ fn decode<S: Isa, const V: usize, const GATHER: bool>(
                     decoded[count..].fill(0);
                 }
                 let all = decoded.first_chunk().unwrap_or(&[0; MAX_LANES]);
-                store_run(all, symbols);
+                // What is written beyond a short run, the next one writes again.
+                match symbols[at..].first_chunk_mut() {
+                    Some(whole) => *whole = *all,
+                    None => store_run(all, &mut symbols[at..at + count]),
+                }
+                at += count;
                 near.put(model, column, run, all);
             }
         }
@@ -123,7 +129,15 @@ fn decode<S: Isa, const V: usize, const GATHER: bool>(
     words.close(&own[..lanes])
 }
 
-/// The tokens of a group, and their symbols without raw bits; gives back the tokens and the largest one.
+#[inline(always)]
+fn has_escape<S: Isa, const V: usize>(tokens: &[S::u32s; V]) -> bool {
+    tokens.iter().any(
+        #[inline(always)]
+        |token| token.simd_eq(u32::from(ESCAPE)).any_true(),
+    )
+}
+
+/// The tokens of a group, and their symbols without raw bits; gives back the tokens and whether raw bits follow.
 #[inline(always)]
 fn vectors<S: Isa, const V: usize, const GATHER: bool>(
     simd: S,
@@ -133,7 +147,7 @@ fn vectors<S: Isa, const V: usize, const GATHER: bool>(
     count: usize,
     bank: &Bank,
     out: &mut [i32],
-) -> ([S::u32s; V], u32) {
+) -> ([S::u32s; V], bool) {
     let width = S::u32s::LEN;
     let mut tokens = [S::u32s::splat(simd, 0); V];
     let mut largest = S::u32s::splat(simd, 0);
@@ -168,7 +182,7 @@ fn vectors<S: Isa, const V: usize, const GATHER: bool>(
         symbol.store_slice(&mut out[v * width..][..width]);
         tokens[v] = token;
     }
-    (tokens, largest.reduce_max())
+    (tokens, largest.simd_gt(u32::from(LAST_WITHOUT_BITS)).any_true())
 }
 
 /// The rounds of raw bits of a group without escapes: at most two.

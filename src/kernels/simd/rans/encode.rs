@@ -75,25 +75,29 @@ impl Coded {
 pub(crate) fn rans_index<S: Isa>(simd: S, model: &ContextModel<'_>, symbols: &[i32], coded: &mut Coded) {
     coded.resize(symbols.len());
     let Coded { indices, neighbourhood, .. } = coded;
-    let width = (model.columns * model.channels).max(1);
     neighbourhood.start_chunk(model);
-    let rows = symbols.chunks_exact(width).zip(indices.chunks_exact_mut(width));
-    for (row, (symbols, indices)) in rows.enumerate() {
+    let mut at = 0;
+    for row in 0..symbols.len() / (model.columns * model.channels) {
         neighbourhood.start_row(model.has_up(row));
-        let positions = symbols.chunks_exact(model.channels).zip(indices.chunks_exact_mut(model.channels));
-        for (column, (symbols, indices)) in positions.enumerate() {
-            for (run, (symbols, indices)) in symbols.chunks(MAX_LANES).zip(indices.chunks_mut(MAX_LANES)).enumerate() {
+        for column in 0..model.columns {
+            for (run, tables) in model.runs.iter().enumerate() {
+                let count = (model.channels - run * MAX_LANES).min(MAX_LANES);
+                let mut all = match symbols[at..].first_chunk() {
+                    Some(&whole) => whole,
+                    None => load_run(&symbols[at..at + count]),
+                };
+                for i in 0..MAX_LANES {
+                    all[i] &= tables.present[i];
+                }
                 let tables = neighbourhood.tables(simd, model, column, run);
-                let all = load_run(symbols);
                 neighbourhood.put(model, column, run, &all);
                 let mut of = [0u16; MAX_LANES];
                 for i in 0..MAX_LANES {
                     of[i] = index_of(all[i], tables[i]);
                 }
-                match <&mut [u16; MAX_LANES]>::try_from(&mut *indices) {
-                    Ok(whole) => *whole = of,
-                    Err(_) => indices.copy_from_slice(&of[..indices.len()]),
-                }
+                // What is written beyond a short run, the next one writes again; there is room at the end.
+                indices[at..at + MAX_LANES].copy_from_slice(&of);
+                at += count;
             }
         }
     }
