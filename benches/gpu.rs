@@ -94,6 +94,9 @@ fn main() -> Result<()> {
     let small = std::env::var_os("NARROWS_BENCH_SMALL").is_some() || !std::env::args().any(|arg| arg == "--bench");
     let device = device()?;
     println!("adapter: {}", device.info());
+    if std::env::var_os("NARROWS_BENCH_FLOATS").is_some() {
+        return all_floats(&device);
+    }
     let bandwidth = memory(&device, small)?;
     byte_coder(&device, small, bandwidth)?;
     whole_path(&device, small)?;
@@ -103,6 +106,23 @@ fn main() -> Result<()> {
             elements => format!("{elements} elements"),
         }
     });
+    Ok(())
+}
+
+/// Takes all 2^32 floats to integers, by float instructions and without.
+fn all_floats(device: &Device) -> Result<()> {
+    const AT_ONCE: u64 = 1 << 21;
+    // That of the demo's profile: a tenth of all floats are in range, the others too small or too large.
+    const EXPONENT: i32 = 11;
+    for device in [device.clone(), device.clone().integer_floats(true)] {
+        let start = Instant::now();
+        for first in (0..1 << 32).step_by(AT_ONCE as usize) {
+            let difference = device.first_difference(first..first + AT_ONCE, EXPONENT)?;
+            assert_eq!(difference, None, "the first float that differs, by its bits");
+        }
+        let what = if device.info().integer_floats { "integer" } else { "float" };
+        println!("all 2^32 f32 through the {what} edge as on the CPU, in {:.0} s", start.elapsed().as_secs_f64());
+    }
     Ok(())
 }
 

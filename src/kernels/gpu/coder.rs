@@ -68,9 +68,10 @@ pub(crate) struct Coding<'a> {
 }
 
 /// Coefficients of a feature with its padding, and what its chunks take beside them.
-pub(crate) fn padded_elements(layout: &Layout, profile: &Profile) -> usize {
+pub(crate) fn padded_elements(layout: &Layout, profile: &Profile, chunks: Option<usize>) -> usize {
     let grid = Grid::new(layout);
-    Blocks::new(&grid, profile.block()).count() * profile.coder_channels() + SPARE
+    let blocks = Blocks::new(&grid, profile.block());
+    blocks.count() * profile.coder_channels() + SPARE * chunk::count(chunks, grid.items, blocks.rows)
 }
 
 /// Most items of this many bytes in a buffer.

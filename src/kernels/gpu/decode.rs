@@ -42,6 +42,16 @@ enum Target<'a> {
     Buffer(&'a FeatureBuffer),
 }
 
+/// Streams on their way: the status of their chunks, and integer values of which only the last step is missing.
+struct Recorded {
+    status: wgpu::Buffer,
+    params: Params,
+    state: wgpu::Buffer,
+    values: wgpu::Buffer,
+    /// Smallest and largest value of each channel.
+    limits: wgpu::Buffer,
+}
+
 impl Decoder {
     /// A decoder without profiles, with the default limits.
     pub fn new(device: &Device) -> Decoder {
@@ -257,19 +267,13 @@ impl Decoder {
             let mut statuses = Vec::new();
             for (number, group) in groups.iter().enumerate() {
                 let streams: Vec<_> = group.iter().map(|&i| &prepared[i].1).collect();
-                let (status, params, state, values, limits) = self.record(&mut recorder, number, &streams)?;
+                let recorded = self.record(&mut recorder, number, &streams)?;
                 statuses.push(wanted.len());
-                wanted.push((status, 4 * STATUS_WORDS * streams.len() * streams[0].chunks));
+                wanted.push((recorded.status.clone(), 4 * STATUS_WORDS * streams.len() * streams[0].chunks));
                 for (item, &i) in group.iter().enumerate() {
                     let stream = &prepared[i].1;
-                    let buffer = self.record_output(
-                        &mut recorder,
-                        (i, item),
-                        stream,
-                        params,
-                        targets[prepared[i].0],
-                        (&values, &limits, &state),
-                    )?;
+                    let target = targets[prepared[i].0];
+                    let buffer = self.record_output(&mut recorder, (i, item), stream, &recorded, target)?;
                     if let Some(buffer) = buffer {
                         features[i] = Some(wanted.len());
                         wanted.push(buffer);
@@ -298,13 +302,7 @@ impl Decoder {
     }
 
     /// Records the decoding of streams of one plan and shape up to their integer values.
-    #[allow(clippy::type_complexity)]
-    fn record(
-        &mut self,
-        recorder: &mut Recorder<'_>,
-        number: usize,
-        streams: &[&Prepared<'_>],
-    ) -> Result<(wgpu::Buffer, Params, wgpu::Buffer, wgpu::Buffer, wgpu::Buffer)> {
+    fn record(&mut self, recorder: &mut Recorder<'_>, number: usize, streams: &[&Prepared<'_>]) -> Result<Recorded> {
         let device = self.device.clone();
         let first = streams[0];
         let plan = &first.plan;
@@ -371,7 +369,7 @@ impl Decoder {
             let other = self.pool.get(&device, "other", 0, size)?;
             values = tables.invert(recorder, profile, params, values, other)?;
         }
-        Ok((status, params, state, values, tables.range.clone()))
+        Ok(Recorded { status, params, state, values, limits: tables.range.clone() })
     }
 
     /// Records the last step of one stream: from integer values to where the feature goes. Gives what is to be read back.
@@ -380,13 +378,13 @@ impl Decoder {
         recorder: &mut Recorder<'_>,
         (number, item): (usize, usize),
         stream: &Prepared<'_>,
-        params: Params,
+        recorded: &Recorded,
         target: Target<'_>,
-        (values, limits, state): (&wgpu::Buffer, &wgpu::Buffer, &wgpu::Buffer),
     ) -> Result<Option<(wgpu::Buffer, usize)>> {
         let elements = stream.grid.len();
         let groups = (strided(elements), 1, 1);
         let entry = |dtype| if dtype == Dtype::F16 { ("int_to_half", 5) } else { ("int_to_feature", 4) };
+        let Recorded { params, values, limits, state, .. } = recorded;
         let mut bindings: Vec<_> = [(1, values), (2, limits), (3, state)]
             .into_iter()
             .map(|(binding, buffer)| (binding, buffer.as_entire_buffer_binding()))

@@ -213,6 +213,14 @@ impl Device {
         probe::edges_are_exact(self)
     }
 
+    /// The first f32 among these bits that this device takes to another integer than the CPU does, if there is one; at most
+    /// 2^21 at once. For the script that tries them all.
+    #[doc(hidden)]
+    pub fn first_difference(&self, bits: std::ops::Range<u64>, exponent: i32) -> Result<Option<u32>> {
+        let cases: Vec<_> = bits.map(|bits| (bits as u32, exponent)).collect();
+        Ok(probe::first_difference(self, &cases)?.map(|(bits, _)| bits))
+    }
+
     pub(crate) fn crossover_cell(&self) -> &OnceLock<usize> {
         &self.shared.crossover
     }

@@ -177,17 +177,20 @@ impl Encoder {
     ) -> Result<Vec<Vec<u8>>> {
         let mut plan = Plan::default();
         plan.set(profile, index);
-        let mut members: Vec<Vec<usize>> = Vec::new();
-        for (i, layout) in layouts.iter().enumerate() {
-            let most =
-                most_items(&self.core.device, 4 * padded_elements(layout, profile) * CAPACITIES[self.core.capacity]);
-            match members.iter_mut().find(|group| layouts[group[0]] == *layout && group.len() < most) {
-                Some(group) => group.push(i),
-                None => members.push(vec![i]),
-            }
-        }
         let mut streams = vec![Vec::new(); features.len()];
         self.core.until_it_fits(|core| {
+            // Features of one shape are coded side by side, as many as the buffers hold.
+            let mut members: Vec<Vec<usize>> = Vec::new();
+            for (i, layout) in layouts.iter().enumerate() {
+                let most = most_items(
+                    &core.device,
+                    4 * padded_elements(layout, profile, self.chunks) * CAPACITIES[core.capacity],
+                );
+                match members.iter_mut().find(|group| layouts[group[0]] == *layout && group.len() < most) {
+                    Some(group) => group.push(i),
+                    None => members.push(vec![i]),
+                }
+            }
             let device = core.device.clone();
             let mut recorder = Recorder::new(&device);
             let (mut groups, mut coded) = (Vec::new(), Vec::new());

@@ -7,7 +7,11 @@
 //! Which should I use? [`Encoder`] and [`Decoder`] here, if features already lie on the GPU, come in batches, or are
 //! large. A chunk is coded by one workgroup, so a feature needs many chunks
 //! ([`Encoder::chunks`]) or many neighbours in a batch to fill a GPU: each chunk costs its contexts and four bytes a lane.
-//! Features smaller than [`Device::crossover`] are faster on the CPU.
+//! Features smaller than [`Device::crossover`] are faster on the CPU. [`crate::Encoder::gpu`] and [`crate::Decoder::gpu`]
+//! make that choice for features in the memory of the CPU.
+//!
+//! A device made by [`Device::request`] has the limits that every adapter has: 128 MiB in a buffer, so 32 Mi elements in a
+//! feature or in a group of equal features that are coded side by side. [`Device::new`] takes a device with larger ones.
 //!
 //! The order of the passes, each a file of `shaders/`:
 //!

@@ -3,7 +3,7 @@
 use crate::codec::power_of_two;
 use crate::error::Result;
 use crate::kernels::gpu::device::Device;
-use crate::kernels::gpu::recorder::Recorder;
+use crate::kernels::gpu::recorder::{Recorder, words_of};
 use crate::kernels::portable::to_int;
 
 /// An f32 by its bits, and an exponent.
@@ -42,10 +42,14 @@ fn cases() -> Vec<(u32, i32)> {
 
 /// Whether this device's edge between floats and integers gives what the portable kernels give.
 pub(crate) fn edges_are_exact(device: &Device) -> Result<bool> {
-    let cases = cases();
+    Ok(first_difference(device, &cases())?.is_none())
+}
+
+/// The first of some cases of which this device makes something else than the portable kernels do.
+pub(crate) fn first_difference(device: &Device, cases: &[(u32, i32)]) -> Result<Option<(u32, i32)>> {
     device.guarded(|| {
-        let inputs =
-            device.upload("probe", &cases.iter().flat_map(|&(bits, e)| [bits, e as u32]).collect::<Vec<_>>())?;
+        let inputs: Vec<u32> = cases.iter().flat_map(|&(bits, exponent)| [bits, exponent as u32]).collect();
+        let inputs = device.upload("probe", &inputs)?;
         let count = cases.len();
         let mut recorder = Recorder::new(device);
         let uniform = recorder.uniform(&[(count as u32).to_le_bytes().to_vec(), vec![0; 12]].concat())?;
@@ -53,16 +57,13 @@ pub(crate) fn edges_are_exact(device: &Device) -> Result<bool> {
         let outputs = device.buffer("probed", 8 * count, usage)?;
         recorder.run("probe", 32, &uniform, &[(1, &inputs), (2, &outputs)], (count.div_ceil(64) as u32, 1, 1))?;
         let answers = recorder.finish(&[(&outputs, 8 * count)])?;
-        let words: Vec<u32> = answers[0].chunks_exact(4).map(word).collect();
-        Ok(cases.iter().zip(words.chunks_exact(2)).all(|(&(bits, exponent), answer)| {
+        let words = words_of(&answers[0]);
+        let differs = |&(&(bits, exponent), answer): &(&(u32, i32), &[u32])| {
             let scale = power_of_two(exponent);
             let int = i32::from(to_int(f32::from_bits(bits), scale)) as u32;
             let float = (f32::from(bits as u16 as i16) * scale).to_bits();
-            answer == [int, float]
-        }))
+            answer != [int, float]
+        };
+        Ok(cases.iter().zip(words.chunks_exact(2)).find(differs).map(|(case, _)| *case))
     })
-}
-
-fn word(bytes: &[u8]) -> u32 {
-    u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]])
 }
