@@ -4,6 +4,11 @@
 //! once for every instruction set; `dispatch!` chooses at run time. What these vectors cannot say
 //! (gathers, products of pairs) is in `isa.rs`, which has the only unsafe code.
 
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+use crate::kernels::portable::{self, ByteTable, MAX_LANES};
+
 mod bytes;
 mod context;
 mod isa;
@@ -20,11 +25,6 @@ pub use level::Level;
 pub(crate) use quantize::{Decider, dequantize, quantize};
 pub(crate) use rans::{Coded, Job, Source, rans_decode, rans_encode, rans_index};
 pub(crate) use transform::{PADDING, channel_matrix, feature_to_int, int_to_feature, pack_pairs, separable};
-
-/// Whether table look-ups by gather instructions are the faster ones on this machine.
-pub(crate) fn gathers_pay(_level: Level) -> bool {
-    true
-}
 
 /// Runs an expression with the instructions of a level; `$simd` is its token.
 ///
@@ -67,3 +67,35 @@ macro_rules! dispatch {
     };
 }
 pub(crate) use dispatch;
+
+/// Whether table look-ups by gather instructions are the faster ones on this machine: some processors
+/// have them slow, or slowed down by a patch. Measured once for each level, in about 0.1 ms.
+pub(crate) fn gathers_pay(level: Level) -> bool {
+    static PAY: [OnceLock<bool>; Level::ALL.len()] = [const { OnceLock::new() }; Level::ALL.len()];
+    *PAY[level as usize].get_or_init(|| {
+        if !dispatch!(level, simd => has_gathers(simd)) {
+            return false;
+        }
+        let symbols: Vec<u8> = (0..1u32 << 13).map(|i| (i.wrapping_mul(2_654_435_761) >> 30) as u8).collect();
+        let table = ByteTable::from_histogram(&portable::histogram(&symbols));
+        let (mut chunk, mut decoded) = (Vec::new(), vec![0; symbols.len()]);
+        if portable::bytes_encode(&symbols, &table, MAX_LANES, &mut Vec::new(), &mut chunk).is_err() {
+            return false;
+        }
+        let mut time = |gather: bool| {
+            let once = |_| {
+                let start = Instant::now();
+                let jobs = &mut [ByteJob { bytes: &chunk, symbols: &mut decoded }];
+                let done = dispatch!(level, simd => bytes_decode(simd, gather, jobs, &table));
+                if done.is_ok() { start.elapsed() } else { Duration::MAX }
+            };
+            (0..5).map(once).min()
+        };
+        time(true) <= time(false)
+    })
+}
+
+#[inline(always)]
+fn has_gathers<S: Isa>(_: S) -> bool {
+    S::GATHERS
+}
