@@ -63,7 +63,11 @@ run() {
 # Debian's QEMU if it is new enough, else that of its backports, unpacked in the scratch folder.
 find_qemu() {
     [ -n "$qemu_folder" ] && return
-    new_enough() { [ "$("$1/qemu-x86_64" --version 2>/dev/null | sed -n '1s/[^0-9]*\([0-9]*\).*/\1/p')" -ge $qemu_major ] 2>/dev/null; }
+    new_enough() {
+        local version
+        version=$("$1/qemu-x86_64" --version 2>/dev/null | sed -n 's/.* version \([0-9]*\).*/\1/p')
+        [ "${version:-0}" -ge $qemu_major ]
+    }
     local folder options
     install qemu-user
     for folder in "$(dirname "$(command -v qemu-x86_64 || echo /usr/bin/)")" "$(realpath "$scratch")/qemu/usr/bin"; do
