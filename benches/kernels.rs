@@ -13,7 +13,7 @@ use divan::Bencher;
 use divan::counter::ItemsCount;
 use narrows::raw::portable::{self, ContextRule};
 use narrows::raw::{BYTE_LANES, ByteCoder, ByteJob, ByteTable, ContextCoder, feature_to_int};
-use narrows::{Backend, Decoder, Encoder, Feature, Profile, Quality};
+use narrows::{Backend, Decoder, Encoder, Profile, Quality};
 use ndarray::Array4;
 
 /// Inputs that iterations take in turn.

@@ -5,8 +5,6 @@ import { readFileSync } from 'node:fs';
 import { WASI } from 'node:wasi';
 
 const [folder, program, ...rest] = process.argv.slice(2);
-// Programs have no threads.
-const args = [program, ...rest.filter((arg, i) => arg !== '--test-threads' && rest[i - 1] !== '--test-threads')];
-const wasi = new WASI({ version: 'preview1', args, env: process.env, preopens: { [folder]: folder } });
+const wasi = new WASI({ version: 'preview1', args: [program, ...rest], env: process.env, preopens: { [folder]: folder } });
 const { instance } = await WebAssembly.instantiate(readFileSync(program), wasi.getImportObject());
 process.exitCode = wasi.start(instance);
