@@ -18,6 +18,9 @@ use ndarray::Array4;
 
 /// Inputs that iterations take in turn.
 const RING: usize = 8;
+type Ring<T> = [T; RING];
+/// Symbols and their chunks.
+type Coded<T> = Ring<(Vec<T>, Vec<u8>)>;
 /// Bytes at a time: a small chunk, and a large one.
 const BYTES: [usize; 2] = [4 << 10, 1 << 20];
 /// Rows, columns and channels of the context coder's symbols.
@@ -196,7 +199,7 @@ fn profile(path: &str) -> Arc<Profile> {
     Arc::new(Profile::load(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap())
 }
 
-fn ring<T>(make: impl Fn(u32) -> T) -> [T; RING] {
+fn ring<T>(make: impl Fn(u32) -> T) -> Ring<T> {
     std::array::from_fn(|seed| make(seed as u32))
 }
 
@@ -221,7 +224,7 @@ fn bytes(count: usize, seed: u32) -> Vec<u8> {
 }
 
 /// Smooth maps with noise on top, without negative values.
-fn features(channels: usize) -> [Array4<f32>; RING] {
+fn features(channels: usize) -> Ring<Array4<f32>> {
     ring(|seed| {
         let mut next = random(seed);
         let waves: Vec<_> = (0..channels).map(|_| [next() * 0.6, next() * 0.6, next() * 6.0]).collect();
@@ -233,7 +236,7 @@ fn features(channels: usize) -> [Array4<f32>; RING] {
 }
 
 /// Bytes and their chunks, under one table.
-fn coded_bytes<const N: usize>() -> (ByteTable, [(Vec<u8>, Vec<u8>); RING]) {
+fn coded_bytes<const N: usize>() -> (ByteTable, Coded<u8>) {
     let mut coder = ByteCoder::new(&Backend::Portable).unwrap();
     let inputs = ring(|seed| bytes(N, seed));
     let table = ByteTable::from_histogram(&coder.histogram(&inputs.concat()));
@@ -246,8 +249,8 @@ fn coded_bytes<const N: usize>() -> (ByteTable, [(Vec<u8>, Vec<u8>); RING]) {
 }
 
 /// A context coder, and symbols with their chunks, which are those of the portable backend.
-fn coded_symbols(case: &Case<ContextRule>) -> (ContextCoder, [(Vec<i32>, Vec<u8>); RING]) {
-    static INPUTS: LazyLock<[Vec<i32>; RING]> = LazyLock::new(|| ring(symbols));
+fn coded_symbols(case: &Case<ContextRule>) -> (ContextCoder, Coded<i32>) {
+    static INPUTS: LazyLock<Ring<Vec<i32>>> = LazyLock::new(|| ring(symbols));
     let samples: Vec<_> = INPUTS.iter().map(Vec::as_slice).collect();
     let coder = |backend| ContextCoder::fit(&samples, GRID, case.of, backend).unwrap();
     let (mut portable, mut own) = (coder(&Backend::Portable), coder(&case.backend));
