@@ -15,6 +15,24 @@ use crate::plan::Plan;
 use crate::profile::Profile;
 use crate::profile::fit::fit_symbols;
 
+/// Values of a feature as integers on a backend: what [`portable::feature_to_int`] defines.
+///
+/// # Errors
+/// `InvalidInput` if there are not as many integers as values, `Backend` if this machine does not have the backend.
+pub fn feature_to_int(backend: &Backend, values: &[f32], scale: f32, integers: &mut [i16]) -> Result<()> {
+    if values.len() != integers.len() {
+        return Err(Error::invalid("there must be as many integers as values"));
+    }
+    match Kernels::of(backend)? {
+        Kernels::Portable => portable::feature_to_int(values, scale, integers),
+        Kernels::Simd { level, .. } => {
+            let (stride, mut tile) = (values.len(), Vec::new());
+            dispatch!(level, simd => simd::feature_to_int(simd, values, stride, 1, scale, integers, &mut tile));
+        }
+    }
+    Ok(())
+}
+
 /// Lanes at which the one-table coder uses vectors.
 pub const BYTE_LANES: usize = MAX_LANES;
 
