@@ -74,11 +74,11 @@ impl Coding<'_> {
 }
 
 /// Splits what holds `width` values for each row of a coding into the parts of its chunks.
-pub(crate) fn split<'a, T>(
-    mut values: &'a mut [T],
+pub(crate) fn split<T>(
+    mut values: &mut [T],
     width: usize,
     rows: impl ExactSizeIterator<Item = Range<usize>>,
-) -> impl ExactSizeIterator<Item = (Range<usize>, &'a mut [T])> {
+) -> impl ExactSizeIterator<Item = (Range<usize>, &mut [T])> {
     rows.map(move |rows| {
         let (part, rest) = std::mem::take(&mut values).split_at_mut(rows.len() * width);
         values = rest;

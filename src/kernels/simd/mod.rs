@@ -4,6 +4,8 @@
 //! once for every instruction set; `dispatch!` chooses at run time. What these vectors cannot say
 //! (gathers, products of pairs) is in `isa.rs`, which has the only unsafe code.
 
+#![allow(clippy::needless_range_loop, reason = "loops over arrays of known length by index are what vectorises")]
+
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 

@@ -164,7 +164,7 @@ fn vectors<S: Isa, const V: usize, const GATHER: bool>(
         let whole = count >= (v + 1) * width;
         let mine = active(count, v * width, width);
         if !whole {
-            need = need & S::mask32s::from_bitmask(simd, mine);
+            need &= S::mask32s::from_bitmask(simd, mine);
         }
         let next: S::u16s = S::u8s::from_slice(simd, &words.bytes[words.at..][..4 * width]).bitcast();
         let next = next.widen().0.expand(need);
@@ -212,7 +212,7 @@ fn raw_bits<S: Isa, const V: usize>(
             }
             let old = states[v];
             let width_bits = (zero + PROBABILITY_BITS) - taken;
-            let frequency = zero + 1 << width_bits;
+            let frequency = (zero + 1) << width_bits;
             let slot = old & (TOTAL - 1);
             raw[v] |= coded.select(slot >> width_bits, zero) << (4 * round);
             let new = ((old >> PROBABILITY_BITS) << width_bits) + (slot & (frequency - 1));
@@ -225,7 +225,7 @@ fn raw_bits<S: Isa, const V: usize>(
     }
     for v in 0..V {
         // Buckets begin five above a power of two.
-        let magnitude = (zero + 1 << bits[v]) + raw[v] + 5;
+        let magnitude = ((zero + 1) << bits[v]) + raw[v] + 5;
         let sign = (tokens[v] & 1) - 1;
         let symbol: S::i32s = ((magnitude ^ sign) - sign).bitcast();
         let old = S::i32s::from_slice(simd, &out[v * width..(v + 1) * width]);

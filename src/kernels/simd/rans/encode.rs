@@ -112,7 +112,7 @@ fn index_of(symbol: i32, table: u8) -> u16 {
         if magnitude < FIRST_BUCKET as u32 { magnitude } else { ((bucket as i32 as f32).to_bits() >> 23) - 120 };
     let token = (2 * class - u32::from(symbol > 0)) as u16;
     let token = if magnitude < FIRST_ESCAPED { token } else { ESCAPED };
-    token | u16::from(table) * TOKENS as u16
+    token | (u16::from(table) * TOKENS as u16)
 }
 
 #[inline(always)]
@@ -216,7 +216,7 @@ fn encode<S: Isa, const V: usize, const GATHER: bool>(simd: S, job: &Job<'_>, co
                 let mine = active(count, v * width, width);
                 let whole = count >= (v + 1) * width;
                 if !whole {
-                    need = need & S::mask32s::from_bitmask(simd, mine);
+                    need &= S::mask32s::from_bitmask(simd, mine);
                 }
                 top = simd.push_words(words, top, old, need);
                 let state = need.select(old >> 16, old);
@@ -252,7 +252,7 @@ fn raw_bits<S: Isa, const V: usize>(
         let high: S::u32s = signed.to_float::<S::f32s>().bitcast();
         let high = (high >> 23) - 127;
         bits[v] = in_bucket.select(high, zero);
-        rest[v] = above - (zero + 1 << high);
+        rest[v] = above - ((zero + 1) << high);
     }
     // At most eight bits: those above the lowest four, then the lowest four.
     for round in [1, 0] {
@@ -267,7 +267,7 @@ fn raw_bits<S: Isa, const V: usize>(
             }
             let old = states[v];
             let width_bits = (zero + PROBABILITY_BITS) - taken;
-            let frequency = zero + 1 << width_bits;
+            let frequency = (zero + 1) << width_bits;
             let need = (old >> (32 - PROBABILITY_BITS)).simd_ge(frequency) & coded;
             top = simd.push_words(words, top, old, need);
             let state = need.select(old >> 16, old);
