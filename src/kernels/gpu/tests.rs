@@ -53,7 +53,7 @@ fn changed(path: &str, context: ContextRule, lambda: u16, hash: u64) -> Arc<Prof
     };
     for shift in [13, 14] {
         let (forward, inverse) = (matrix(), matrix());
-        profile.matrices.push(ChannelPair { forward, forward_shift: shift, inverse, inverse_shift: shift + 1 });
+        profile.matrices.push(ChannelPair::new((forward, shift), (inverse, shift + 1)));
     }
     let count = profile.matrices.len();
     profile.band_matrix = (0..profile.bands()).map(|band| ((band + 1) % count) as u8).collect();
