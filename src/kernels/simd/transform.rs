@@ -29,6 +29,12 @@ pub(crate) fn feature_to_int<S: Isa, T: Element>(
     integers: &mut [i16],
     tile: &mut Vec<i16>,
 ) {
+    if channels == 1 {
+        for (integer, &value) in integers.iter_mut().zip(values) {
+            *integer = to_int(value.to_f32(), scale);
+        }
+        return;
+    }
     tile.resize(channels.next_multiple_of(SQUARE) * TILE, 0);
     for (number, out) in integers.chunks_mut((TILE * channels).max(1)).enumerate() {
         let (first, count) = (number * TILE, out.len() / channels);
@@ -53,6 +59,12 @@ pub(crate) fn int_to_feature<S: Isa, T: Element>(
     stride: usize,
     tile: &mut Vec<i16>,
 ) {
+    if channels == 1 {
+        for (value, &integer) in values.iter_mut().zip(integers) {
+            *value = T::from_f32(f32::from(integer) * scale);
+        }
+        return;
+    }
     tile.resize(channels.next_multiple_of(SQUARE) * TILE, 0);
     for (number, from) in integers.chunks((TILE * channels).max(1)).enumerate() {
         let (first, count) = (number * TILE, from.len() / channels);
