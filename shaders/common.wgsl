@@ -40,7 +40,7 @@ struct Params {
     // The positions of each chunk that one dispatch of a sequential kernel visits.
     first_position: u32,
     end_position: u32,
-    spare_1: u32,
+    checked: u32,
     spare_2: u32,
     dims: array<vec4<u32>, 2>,
     strides: array<vec4<u32>, 2>,

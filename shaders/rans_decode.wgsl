@@ -4,12 +4,13 @@
 @group(0) @binding(4) var<storage, read> payload: array<u32>;
 @group(0) @binding(5) var<storage, read_write> symbols: array<u32>;
 // For each chunk: what failed, the byte of the chunk at which it did, words taken so far, and from word 8 on the lanes'
-// states: several dispatches decode a long chunk.
+// states and their check sums: several dispatches decode a long chunk.
 @group(0) @binding(6) var<storage, read_write> chunk_status: array<u32>;
 @group(0) @binding(7) var<storage, read_write> state: array<atomic<u32>>;
 
-const STATUS_WORDS: u32 = 40u;
+const STATUS_WORDS: u32 = 72u;
 const STATUS_STATES: u32 = 8u;
+const STATUS_SUMS: u32 = 40u;
 const LOWEST: u32 = 65536u;
 const STATUS_TRUNCATED: u32 = 1u;
 const STATUS_INITIAL_STATE: u32 = 2u;
@@ -87,6 +88,7 @@ fn rans_decode(place: Place) {
     let item_base = (index / params.chunks) * params.positions + chunk.first_row * params.columns;
 
     var x = LOWEST;
+    var sum = chunk.seed;
     if (params.first_position == 0u) {
         if (!lanes_agree) {
             fail(STATUS_LANES, 0u);
@@ -110,6 +112,7 @@ fn rans_decode(place: Place) {
         failed_at = chunk_status[status_at + 1u];
         taken = chunk_status[status_at + 2u];
         x = select(LOWEST, chunk_status[status_at + STATUS_STATES + lane], in_use);
+        sum = chunk_status[status_at + STATUS_SUMS + lane];
     }
 
     var sums = RunSums(0u, 0u);
@@ -143,6 +146,7 @@ fn rans_decode(place: Place) {
                 }
                 if (here) {
                     symbols[at] = symbol;
+                    sum += (2u * (position * coded + channel) + 1u) * symbol;
                     magnitudes += min(magnitude_of(symbol), CAP);
                 }
             }
@@ -153,7 +157,8 @@ fn rans_decode(place: Place) {
     }
 
     if (params.end_position >= positions && params.first_position < positions) {
-        let open = ballots(in_use && x != LOWEST, false, false).x;
+        let end = select(LOWEST, end_state(sum), params.checked != 0u);
+        let open = ballots(in_use && x != end, false, false).x;
         if (failure == 0u && open != 0u) {
             fail(STATUS_END_STATE, 2u * taken);
         }
@@ -163,6 +168,7 @@ fn rans_decode(place: Place) {
     }
     if (in_use) {
         chunk_status[status_at + STATUS_STATES + lane] = x;
+        chunk_status[status_at + STATUS_SUMS + lane] = sum;
     }
     if (lane == 0u) {
         chunk_status[status_at] = failure;

@@ -76,6 +76,14 @@ fn rans_encode(place: Place) {
     if (params.end_position < positions) {
         x = words[states_at + lane];
         left = rooms[index];
+    } else if (lane < lanes && steps > 0u) {
+        var sum = chunk.seed;
+        for (var at = 0u; at < positions * params.coded; at += params.coded) {
+            for (var channel = lane; channel < params.coded; channel += lanes) {
+                sum += (2u * (at + channel) + 1u) * symbols[first + at + channel];
+            }
+        }
+        x = end_state(sum);
     }
     var overflow = false;
     // The group that is coded, and whether the one before it has raw bits, is known a step ahead.

@@ -5,23 +5,25 @@
 //! decode:  container -> rans_decode (context recomputed) -> dequantize -> inverse transform -> feature
 //! ```
 
-use std::sync::Arc;
+use std::ops::Range;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::backend::Backend;
-use crate::chunk::{self, Coding, Worker};
+use crate::chunk::{self, ChunkReader, Coding, Worker};
 use crate::container::{Header, Layout, Mode, Reader};
 use crate::error::{Error, Result};
 use crate::geometry::Grid;
 use crate::kernels::Kernels;
-use crate::kernels::portable::{ContextRule, MAX_LANES};
-use crate::limits::{Limits, checked_product};
-use crate::lossless::Lossless;
+use crate::kernels::portable::{ContextRule, MAX_LANES, Neighbourhood, Strip};
+use crate::limits::Limits;
+use crate::lossless::{self, Lossless};
 use crate::packed::{self, Packed};
 use crate::plain;
 use crate::plan::{self, Plan};
 use crate::profile::Profile;
 use crate::quality::{self, Quality};
 use crate::rate;
+use crate::stream::{Source, Stream};
 use crate::tensor::{Element, Feature, FeatureView, ViewData, with_array};
 use crate::threads;
 use crate::transform::{self, Blocks, Kept, Quantized, TransformScratch};
@@ -76,6 +78,7 @@ pub struct Encoder {
     chunks: Option<usize>,
     lanes: Option<usize>,
     rdo: bool,
+    checksums: bool,
     backend: Backend,
     scratch: Scratch,
     best: Vec<u8>,
@@ -93,6 +96,9 @@ struct Scratch {
     symbols: Vec<i32>,
     transforms: Vec<TransformScratch>,
     workers: Vec<Worker>,
+    desks: Vec<Desk>,
+    near: Neighbourhood,
+    row: Vec<i32>,
     plan: Plan,
     /// Profile and quality index that `plan` is for.
     planned: Option<(u64, i16)>,
@@ -116,6 +122,7 @@ impl Encoder {
             chunks: None,
             lanes: None,
             rdo: true,
+            checksums: false,
             backend: Backend::detect(),
             scratch: Scratch::default(),
             best: Vec::new(),
@@ -161,6 +168,13 @@ impl Encoder {
     /// Turns rate-distortion optimised quantisation on or off. Default: on, as the profile fitted it.
     pub fn rdo(mut self, rdo: bool) -> Self {
         self.rdo = rdo;
+        self
+    }
+
+    /// Ends each chunk in a 32-bit checksum, which also covers the header. Default: no. Without it, a changed chunk is
+    /// noticed except with a probability of about 2^-16.
+    pub fn checksums(mut self, checksums: bool) -> Self {
+        self.checksums = checksums;
         self
     }
 
@@ -230,26 +244,29 @@ impl Encoder {
         layout.elements()?;
         #[cfg(feature = "gpu")]
         if let Some(gpu) = &mut self.gpu
-            && let Some(result) = gpu.encode(view, quality, (self.chunks, self.lanes, self.rdo))
+            && let Some(result) = gpu.encode(view, quality, (self.chunks, self.lanes, self.rdo, self.checksums))
         {
             out.extend_from_slice(&result?);
             return Ok(());
         }
+        let header = Header { layout: Some(layout), checksums: self.checksums, ..Header::new(Mode::Lossless) };
         match &mut self.method {
             Method::Profile(profile) => {
                 let profile = profile.clone();
-                self.encode_profile(&profile, view, layout, quality, out)
+                self.encode_profile(&profile, view, layout, quality, out)?;
             }
-            Method::Plain => self.encode_plain(view, layout, quality, out),
+            Method::Plain => self.encode_plain(view, layout, quality, out)?,
             Method::Packed(packed) => {
-                packed::encode(packed, view, layout, (&mut self.scratch.source, &mut self.scratch.params), out)?;
-                rate::within(quality, out.len())
+                let header = Header { mode: Mode::Packed, ..header };
+                packed::encode(packed, view, &header, (&mut self.scratch.source, &mut self.scratch.params), out)?;
+                return rate::within(quality, out.len());
             }
             Method::Lossless(lossless) => {
-                lossless.encode(view, layout, out)?;
-                rate::within(quality, out.len())
+                lossless.encode(view, &header, out)?;
+                return rate::within(quality, out.len());
             }
         }
+        lossless::instead(view, &header, out)
     }
 
     fn encode_profile(
@@ -286,11 +303,11 @@ impl Encoder {
             kernels,
         };
         let header = Header {
-            mode: Mode::Profile,
-            lanes: 1,
             profile: Some((profile.hash, 0)),
             layout: (layout != profile.layout).then_some(layout),
             chunks: coding.chunks,
+            checksums: self.checksums,
+            ..Header::new(Mode::Profile)
         };
         let rdo = self.rdo;
         let lambda_at = |index| if rdo { plan::lambda_at(profile.lambda, index) } else { 0 };
@@ -309,7 +326,7 @@ impl Encoder {
                 // Every symbol is written.
                 symbols.resize(blocks.count() * plan.active.len(), 0);
                 let jobs = chunk::split(symbols, blocks.columns * plan.active.len(), coding.chunk_rows());
-                threads::each_sharing(jobs, transforms, values.len(), |(rows, symbols), scratch| {
+                threads::each_sharing(jobs, (transforms, usize::MAX), values.len(), |(rows, symbols), scratch| {
                     let sink = Quantized { plan, symbols };
                     transform::forward(profile, &grid, rows, values, sink, scratch, kernels);
                     Ok(())
@@ -321,7 +338,7 @@ impl Encoder {
         // Every coefficient is written.
         coefficients.resize(blocks.count() * profile.coder_channels(), 0);
         let jobs = chunk::split(coefficients, blocks.columns * profile.coder_channels(), coding.chunk_rows());
-        threads::each_sharing(jobs, transforms, values.len(), |(rows, coefficients), scratch| {
+        threads::each_sharing(jobs, (transforms, usize::MAX), values.len(), |(rows, coefficients), scratch| {
             transform::forward(profile, &grid, rows, values, Kept(coefficients), scratch, kernels);
             Ok(())
         })?;
@@ -379,11 +396,17 @@ impl Encoder {
             lambda: if self.rdo { plain::LAMBDA } else { 0 },
             kernels,
         };
-        let header = Header { mode: Mode::Plain, lanes: 1, profile: None, layout: Some(layout), chunks: shape.chunks };
+        let header = Header {
+            layout: Some(layout),
+            chunks: shape.chunks,
+            checksums: self.checksums,
+            ..Header::new(Mode::Plain)
+        };
         let base = plain::base_step(&scratch.coefficients);
         let at = |index: i16, scratch: &mut Scratch, out: &mut Vec<u8>| {
-            let Scratch { coefficients, symbols, workers, plan, params, .. } = scratch;
-            let kind = plain::plan(plan, params, symbols, coefficients, &grid, exponent, base + i32::from(index));
+            let Scratch { coefficients, symbols, workers, near, plan, params, .. } = scratch;
+            let kind =
+                plain::plan(plan, params, (symbols, near), coefficients, &grid, exponent, base + i32::from(index));
             let coding = Coding { bank: kind.bank(), context: kind.context, ..shape };
             out.clear();
             chunk::quantize(&coding, plan, coefficients, symbols, workers);
@@ -396,7 +419,10 @@ impl Encoder {
             }
             Quality::Sqnr(target) => rate::to_sqnr(target, &mut self.best, out, |index, out| {
                 at(index, scratch, out)?;
-                plain::reconstruct(&scratch.plan, &scratch.symbols, &grid, &mut scratch.decoded);
+                let Scratch { plan, symbols, decoded, row, .. } = &mut *scratch;
+                // Every value is written.
+                decoded.resize(grid.len(), 0);
+                plain::reconstruct(plan, symbols, grid.channels, decoded, row, kernels);
                 Ok(rate::sqnr(&scratch.source, &scratch.decoded, exponent))
             }),
         }
@@ -472,108 +498,148 @@ impl Decoder {
     pub fn decode_into(&mut self, bytes: &[u8], feature: &mut Feature) -> Result<()> {
         let mut reader = Reader::new(bytes);
         let header = Header::read(&mut reader, &self.limits)?;
-        #[cfg(feature = "gpu")]
-        if let Some(gpu) = &mut self.gpu
-            && matches!(header.mode, Mode::Profile | Mode::Plain)
-        {
-            let known =
-                self.profiles.iter().find(|profile| header.profile.is_some_and(|(hash, _)| profile.hash == hash));
-            let layout = header.layout.or(known.map(|profile| profile.layout));
-            let elements = layout.map_or(0, |layout| Grid::new(&layout).len());
-            if let Some(result) = gpu.decode(bytes, elements, &self.profiles, self.limits) {
-                return result.map(|decoded| *feature = decoded);
-            }
-        }
         match header.mode {
-            Mode::Profile => self.decode_profile(&header, reader, feature),
-            Mode::Plain => self.decode_plain(&header, reader, feature),
-            Mode::Packed => packed::decode(&header, reader).map(|decoded| *feature = decoded),
-            Mode::Lossless => Lossless::decode(&header, reader).map(|decoded| *feature = decoded),
+            Mode::Profile | Mode::Plain => {
+                let stream = Stream::read(bytes, &header, reader, &self.profiles, &self.limits)?;
+                #[cfg(feature = "gpu")]
+                if let Some(gpu) = &mut self.gpu
+                    && let Some(result) = gpu.decode(&stream)
+                {
+                    return result.map(|decoded| *feature = decoded);
+                }
+                self.decode_stream(&stream, feature)
+            }
+            Mode::Packed => packed::decode(bytes, &header, reader, feature),
+            Mode::Lossless => lossless::decode(bytes, &header, reader, feature),
         }
     }
 
-    fn decode_profile(&mut self, header: &Header, reader: Reader<'_>, feature: &mut Feature) -> Result<()> {
-        let (hash, index) = header.profile.unwrap_or_default();
-        let Some(profile) = self.profiles.iter().find(|profile| profile.hash == hash).cloned() else {
-            let given = self.profiles.first().map(|profile| profile.hash);
-            return Err(Error::ProfileMismatch { stream: hash, given });
+    /// Decodes strip by strip: what is made of a strip of symbols stays in a cache on its way to the feature.
+    fn decode_stream(&mut self, stream: &Stream<'_>, feature: &mut Feature) -> Result<()> {
+        let kernels = Kernels::of(&self.backend)?;
+        let Scratch { plan, planned, desks, .. } = &mut self.scratch;
+        let wanted = match &stream.source {
+            Source::Profile(profile, quality) => Some((profile.hash, *quality)),
+            Source::Plain(_) => None,
         };
-        let layout = header.layout.unwrap_or(profile.layout);
-        if layout.channels() != profile.layout.channels() {
-            return Err(Error::corrupt("the number of channels is not the profile's", 0));
+        if wanted.is_none() || *planned != wanted {
+            stream.make_plan(plan);
+            *planned = wanted;
         }
-        let grid = Grid::new(&layout);
-        Limits::check("decoded bytes", (grid.len() * layout.dtype.size()) as u64, self.limits.output_bytes)?;
-        let kernels = Kernels::of(&self.backend)?;
-        let scratch = &mut self.scratch;
-        scratch.plan_for(&profile, index);
-        let blocks = Blocks::new(&grid, profile.block());
-        // Small maps in large blocks are mostly padding, which is decoded too.
-        let padded = checked_product([blocks.rows, blocks.columns, profile.coder_channels(), layout.dtype.size()])?;
-        Limits::check("decoded bytes with padding", padded as u64, self.limits.output_bytes)?;
-        let coding = Coding {
-            bank: &profile.bank,
-            context: profile.context,
-            rows: blocks.rows,
-            plane_rows: blocks.plane_rows,
-            columns: blocks.columns,
-            chunks: header.chunks,
-            lanes: Some(header.lanes),
-            lambda: 0,
-            kernels,
-        };
-        chunk::decode(&coding, reader, &scratch.plan, &mut scratch.symbols, &mut scratch.workers)?;
-        inverse_symbols(&profile, &grid, scratch, &coding)?;
-        let Scratch { decoded, tile, .. } = scratch;
-        scatter_int(&layout, &grid, decoded, profile.exponent, (tile, feature), kernels);
-        Ok(())
-    }
-
-    fn decode_plain(&mut self, header: &Header, mut reader: Reader<'_>, feature: &mut Feature) -> Result<()> {
-        let layout = header.layout.ok_or(Error::corrupt("a stream without a profile has no shape", 1))?;
-        let grid = Grid::new(&layout);
-        let kernels = Kernels::of(&self.backend)?;
-        let scratch = &mut self.scratch;
-        scratch.planned = None;
-        let lengths = chunk::read_lengths(header.chunks, &mut reader)?;
-        let (kind, exponent) = plain::read(&mut reader, &mut scratch.plan, grid.channels)?;
-        let coding = Coding {
-            bank: kind.bank(),
-            context: kind.context,
-            rows: grid.planes * grid.height,
-            plane_rows: grid.height,
-            columns: grid.width,
-            chunks: header.chunks,
-            lanes: Some(header.lanes),
-            lambda: 0,
-            kernels,
-        };
-        chunk::decode_chunks(&coding, lengths, reader, &scratch.plan, &mut scratch.symbols, &mut scratch.workers)?;
-        plain::reconstruct(&scratch.plan, &scratch.symbols, &grid, &mut scratch.decoded);
-        let Scratch { decoded, tile, .. } = scratch;
-        scatter_int(&layout, &grid, decoded, exponent, (tile, feature), kernels);
-        Ok(())
+        let coding = stream.coding(kernels);
+        let output = stream.grid.len() * stream.layout.dtype.size();
+        reshape(feature, &stream.layout);
+        // Each worker has the contexts of a row and a strip of its own.
+        let own = plan.channels * stream.blocks.columns + (1 << 19);
+        let most = (output / 8 + (4 << 20)) / own;
+        let out = Mutex::new(&mut *feature);
+        let result =
+            chunk::decode(&coding, plan, stream.seed, &stream.parts, (desks, most.max(1)), |strip, symbols, desk| {
+                desk.inverse(stream, plan, strip, symbols, kernels);
+                // A thread that panicked has left nothing half done that matters here.
+                let mut out = out.lock().unwrap_or_else(PoisonError::into_inner);
+                desk.scatter(stream, strip, &mut out, kernels);
+            });
+        if result.is_err() {
+            clear(feature);
+        }
+        result
     }
 }
 
-/// Symbols -> dequantize -> inverse transform, into `scratch.decoded`.
+/// Buffers of a worker that decodes.
+#[derive(Debug, Default, Clone)]
+struct Desk {
+    reader: ChunkReader,
+    transform: TransformScratch,
+    coefficients: Vec<i32>,
+    values: Vec<i16>,
+    tile: Vec<i16>,
+}
+
+impl AsMut<ChunkReader> for Desk {
+    fn as_mut(&mut self) -> &mut ChunkReader {
+        &mut self.reader
+    }
+}
+
+impl Desk {
+    /// Symbols -> dequantize -> inverse transform, of a strip.
+    fn inverse(&mut self, stream: &Stream<'_>, plan: &Plan, strip: &Strip, symbols: &[i32], kernels: Kernels) {
+        let Desk { transform, coefficients, values, .. } = self;
+        let (lines, columns) = stream.blocks.area(&stream.grid, strip);
+        // Every value is written.
+        values.resize(lines.len() * columns.len() * stream.grid.channels, 0);
+        match &stream.source {
+            Source::Profile(profile, _) => {
+                transform::inverse(profile, &stream.grid, strip, plan, (symbols, values), transform, kernels);
+            }
+            Source::Plain(_) => {
+                plain::reconstruct(plan, symbols, stream.grid.channels, values, coefficients, kernels);
+            }
+        }
+    }
+
+    /// The values of a strip to their places in the feature.
+    fn scatter(&mut self, stream: &Stream<'_>, strip: &Strip, feature: &mut Feature, kernels: Kernels) {
+        let Stream { layout, grid, blocks, .. } = stream;
+        let (lines, columns) = blocks.area(grid, strip);
+        let shape = layout.padded_shape();
+        let shape = &shape[..layout.dims().len()];
+        let scale = power_of_two(-stream.exponent());
+        let Desk { values, tile, .. } = self;
+        // Whole lines lie one after the other.
+        let (count, width) =
+            if columns.len() == grid.width { (1, lines.len() * grid.width) } else { (lines.len(), columns.len()) };
+        with_array!(Feature, feature, array => {
+            if let Some(out) = array.as_slice_mut() {
+                for line in 0..count {
+                    let first = (lines.start + line) * grid.width + columns.start;
+                    let values = &values[line * width * grid.channels..][..width * grid.channels];
+                    grid.scatter_int(values, first..first + width, (shape, &mut *out), scale, tile, kernels);
+                }
+            }
+        });
+    }
+}
+
+/// Makes a feature one of this layout, keeping its memory if it is one.
+pub(crate) fn reshape(feature: &mut Feature, layout: &Layout) {
+    let shape = layout.padded_shape();
+    let shape = &shape[..layout.dims().len()];
+    // Arrays that are not in standard order are not ours.
+    let standard = with_array!(Feature, &*feature, array => array.is_standard_layout());
+    if feature.dtype() != layout.dtype || feature.shape() != shape || !standard {
+        // The old one goes before the new one comes.
+        *feature = Feature::zeros(layout.dtype, &[0]);
+        *feature = Feature::zeros(layout.dtype, shape);
+    }
+}
+
+/// Fills a feature with zeros.
+pub(crate) fn clear(feature: &mut Feature) {
+    with_array!(Feature, feature, array => array.fill(Element::from_f32(0.0)));
+}
+
+/// All symbols -> dequantize -> inverse transform, into `scratch.decoded`.
 fn inverse_symbols(profile: &Profile, grid: &Grid, scratch: &mut Scratch, coding: &Coding<'_>) -> Result<()> {
     let Scratch { decoded, symbols, transforms, plan, .. } = scratch;
     let blocks = Blocks::new(grid, profile.block());
+    let whole = |rows: Range<usize>| Strip { rows, columns: 0..blocks.columns };
     // Every value is written.
     decoded.resize(grid.len(), 0);
     let size = decoded.len();
     let mut rest = &mut decoded[..];
     let jobs = coding.chunk_rows().map(|rows| {
-        let positions = blocks.first_position(grid, rows.end) - blocks.first_position(grid, rows.start);
-        let (own, others) = std::mem::take(&mut rest).split_at_mut(positions * grid.channels);
+        let lines = if rows.is_empty() { 0 } else { blocks.area(grid, &whole(rows.clone())).0.len() };
+        let (own, others) = std::mem::take(&mut rest).split_at_mut(lines * grid.width * grid.channels);
         rest = others;
         (rows, own)
     });
     let width = blocks.columns * plan.active.len();
-    threads::each_sharing(jobs, transforms, size, |(rows, values), scratch| {
+    threads::each_sharing(jobs, (transforms, usize::MAX), size, |(rows, values), scratch| {
         let symbols = &symbols[rows.start * width..rows.end * width];
-        transform::inverse(profile, grid, rows, plan, (symbols, values), scratch, coding.kernels);
+        transform::inverse(profile, grid, &whole(rows), plan, (symbols, values), scratch, coding.kernels);
         Ok(())
     })
 }
@@ -601,31 +667,6 @@ pub(crate) fn gather_f32(view: &FeatureView<'_>, grid: &Grid, values: &mut Vec<f
     values.clear();
     values.resize(grid.len(), 0.0);
     with_array!(ViewData, view.data(), array => grid.gather(array, values, |x| x.to_f32()));
-}
-
-fn scatter_int(
-    layout: &Layout,
-    grid: &Grid,
-    values: &[i16],
-    exponent: i32,
-    (tile, feature): (&mut Vec<i16>, &mut Feature),
-    kernels: Kernels,
-) {
-    let shape = layout.padded_shape();
-    let shape = &shape[..layout.dims().len()];
-    let scale = power_of_two(-exponent);
-    if feature.dtype() != layout.dtype || feature.shape() != shape {
-        *feature = Feature::zeros(layout.dtype, shape);
-    }
-    with_array!(Feature, feature, array => {
-        // Arrays that are not in standard order are not ours.
-        if !array.is_standard_layout() {
-            *array = ndarray::ArrayD::from_elem(array.raw_dim(), Element::from_f32(0.0));
-        }
-        if let Some(out) = array.as_slice_mut() {
-            grid.scatter_int(values, shape, out, scale, tile, kernels);
-        }
-    });
 }
 
 pub(crate) fn scale_index(scale: f32) -> Result<i16> {

@@ -1,5 +1,7 @@
 //! How a feature's axes become planes of rows and columns with channels last.
 
+use std::ops::Range;
+
 use crate::container::Layout;
 use crate::kernels::Kernels;
 use crate::kernels::portable::to_int;
@@ -73,18 +75,14 @@ impl Grid {
         (strides, self.rank)
     }
 
-    /// Calls `visit(offset of channel 0 in a row-major tensor, position)` for every position in
-    /// raster order; returns the stride of the channels.
+    /// Calls `visit(offset of channel 0 in a row-major tensor, position)` for every position of a range, in raster order;
+    /// returns the stride of the channels.
     #[inline(always)]
-    fn positions(&self, dims: &[usize], mut visit: impl FnMut(usize, usize)) -> usize {
+    fn positions(&self, dims: &[usize], range: Range<usize>, mut visit: impl FnMut(usize, usize)) -> usize {
         let (strides, rank) = self.strides(dims);
         let axes = rank - 1;
-        if self.len() == 0 {
-            return strides[axes];
-        }
-        let mut index = [0; MAX_RANK];
-        let mut offset = 0;
-        for position in 0..self.planes * self.height * self.width {
+        let (mut index, mut offset) = self.place(dims, range.start);
+        for position in range {
             visit(offset, position);
             for axis in (0..axes).rev() {
                 index[axis] += 1;
@@ -99,6 +97,24 @@ impl Grid {
         strides[axes]
     }
 
+    /// Where a position is along each axis, and its offset in a row-major tensor.
+    fn place(&self, dims: &[usize], mut position: usize) -> ([usize; MAX_RANK], usize) {
+        let (strides, rank) = self.strides(dims);
+        let (mut index, mut offset) = ([0; MAX_RANK], 0);
+        for axis in (0..rank - 1).rev() {
+            let size = dims[self.order[axis]].max(1);
+            index[axis] = position % size;
+            position /= size;
+            offset += strides[axis] * index[axis];
+        }
+        (index, offset)
+    }
+
+    /// All positions, or none if they have no channels.
+    pub fn filled(&self) -> Range<usize> {
+        0..if self.channels == 0 { 0 } else { self.planes * self.height * self.width }
+    }
+
     /// Copies a view into `out`, channels last, through `convert`.
     pub fn gather<T: Element, U>(&self, view: &ArrayViewD<'_, T>, out: &mut [U], convert: impl Fn(T) -> U) {
         if let Some(slice) = view.as_slice() {
@@ -106,7 +122,7 @@ impl Grid {
             let (strides, rank) = self.strides(dims);
             let step = strides[rank - 1];
             let channels = self.channels;
-            self.positions(dims, |offset, position| {
+            self.positions(dims, self.filled(), |offset, position| {
                 let row = &mut out[position * channels..][..channels];
                 for (channel, value) in row.iter_mut().enumerate() {
                     *value = convert(slice[offset + channel * step]);
@@ -167,14 +183,14 @@ impl Grid {
                 }
             };
             dispatch!(level, _simd => {
-                self.positions(view.shape(), #[inline(always)] |offset, position| {
+                self.positions(view.shape(), self.filled(), #[inline(always)] |offset, position| {
                     row(offset, &mut out[position * channels..][..channels]);
                 });
             });
             return;
         }
         let run = self.run(&strides, rank - 1).max(1);
-        self.positions(view.shape(), |offset, position| {
+        self.positions(view.shape(), self.filled(), |offset, position| {
             if position.is_multiple_of(run) {
                 let out = &mut out[position * channels..][..run * channels];
                 let values = &slice[offset..];
@@ -183,28 +199,45 @@ impl Grid {
         });
     }
 
-    /// As [`scatter`](Self::scatter), from integers. `tile` is scratch.
+    /// Copies channels-last values into a row-major tensor of this shape.
+    pub fn scatter<T: Copy>(&self, values: &[T], dims: &[usize], out: &mut [T]) {
+        let (strides, rank) = self.strides(dims);
+        let (stride, channels) = (strides[rank - 1], self.channels);
+        self.positions(dims, self.filled(), |offset, position| {
+            for (channel, &value) in values[position * channels..][..channels].iter().enumerate() {
+                out[offset + channel * stride] = value;
+            }
+        });
+    }
+
+    /// Converts channels-last values of a range of positions into a row-major tensor of this shape. `tile` is scratch.
     pub fn scatter_int<T: Element>(
         &self,
         values: &[i16],
-        dims: &[usize],
-        out: &mut [T],
+        positions: Range<usize>,
+        (dims, out): (&[usize], &mut [T]),
         scale: f32,
         tile: &mut Vec<i16>,
         kernels: Kernels,
     ) {
-        let Kernels::Simd { level, .. } = kernels else {
-            return self.scatter(values, dims, out, |value| T::from_f32(f32::from(value) * scale));
-        };
-        if out.is_empty() {
+        let (strides, rank) = self.strides(dims);
+        let (channels, stride, start) = (self.channels, strides[rank - 1], positions.start);
+        if positions.is_empty() || channels == 0 {
             return;
         }
-        let (strides, rank) = self.strides(dims);
-        let (channels, stride) = (self.channels, strides[rank - 1]);
+        let Kernels::Simd { level, .. } = kernels else {
+            self.positions(dims, positions, |offset, position| {
+                let from = &values[(position - start) * channels..][..channels];
+                for (channel, &value) in from.iter().enumerate() {
+                    out[offset + channel * stride] = T::from_f32(f32::from(value) * scale);
+                }
+            });
+            return;
+        };
         if stride == 1 && channels > 1 {
             dispatch!(level, _simd => {
-                self.positions(dims, #[inline(always)] |offset, position| {
-                    let from = &values[position * channels..][..channels];
+                self.positions(dims, positions, #[inline(always)] |offset, position| {
+                    let from = &values[(position - start) * channels..][..channels];
                     for (value, &integer) in out[offset..][..channels].iter_mut().zip(from) {
                         *value = T::from_f32(f32::from(integer) * scale);
                     }
@@ -213,25 +246,14 @@ impl Grid {
             return;
         }
         let run = self.run(&strides, rank - 1).max(1);
-        self.positions(dims, |offset, position| {
-            if position.is_multiple_of(run) {
-                let from = &values[position * channels..][..run * channels];
-                let out = &mut out[offset..];
-                dispatch!(level, simd => int_to_feature(simd, from, channels, scale, out, stride, tile));
-            }
-        });
-    }
-
-    /// Copies channels-last values into a row-major tensor of this shape, through `convert`.
-    pub fn scatter<T, U: Copy>(&self, values: &[U], dims: &[usize], out: &mut [T], convert: impl Fn(U) -> T) {
-        let (strides, rank) = self.strides(dims);
-        let step = strides[rank - 1];
-        let channels = self.channels;
-        self.positions(dims, |offset, position| {
-            for (channel, &value) in values[position * channels..][..channels].iter().enumerate() {
-                out[offset + channel * step] = convert(value);
-            }
-        });
+        let mut position = start;
+        while position < positions.end {
+            let length = (run - position % run).min(positions.end - position);
+            let from = &values[(position - start) * channels..][..length * channels];
+            let out = &mut out[self.place(dims, position).1..];
+            dispatch!(level, simd => int_to_feature(simd, from, channels, scale, out, stride, tile));
+            position += length;
+        }
     }
 }
 
@@ -257,8 +279,18 @@ mod tests {
                 let mut values = vec![0.0; count];
                 grid.gather(&array.view(), &mut values, |x| x);
                 let mut back = vec![0.0; count];
-                grid.scatter(&values, &shape, &mut back, |x| x);
-                assert_eq!(back, array.as_slice().unwrap());
+                let integers: Vec<i16> = values.iter().map(|&x| x as i16).collect();
+                // In parts, as decoding does.
+                let positions = count / grid.channels;
+                for kernels in [Kernels::Portable, Kernels::best()] {
+                    back.fill(0.0);
+                    for start in (0..positions).step_by(5) {
+                        let (part, tile) = (start..positions.min(start + 5), &mut Vec::new());
+                        let from = &integers[part.start * grid.channels..part.end * grid.channels];
+                        grid.scatter_int(from, part, (&shape, &mut back), 1.0, tile, kernels);
+                    }
+                    assert_eq!(back, array.as_slice().unwrap());
+                }
                 // A view in another memory order gives the same values.
                 let mut reversed = ArrayD::zeros(IxDyn(&[5, 4, 3, 2]));
                 reversed.assign(&array.t());

@@ -33,6 +33,7 @@ mod plan;
 mod profile;
 mod quality;
 mod rate;
+mod stream;
 mod tensor;
 mod threads;
 mod transform;

@@ -1,7 +1,7 @@
 //! Mode `Packed`: every element in the same few bits, so that the size is known before the feature is.
 
-use crate::codec::power_of_two;
-use crate::container::{Header, Layout, Mode, Reader};
+use crate::codec::{power_of_two, reshape};
+use crate::container::{Head, Header, Reader};
 use crate::error::{Error, Result};
 use crate::kernels::portable::{pack, to_int, unpack};
 use crate::plain;
@@ -28,7 +28,7 @@ pub struct Packed {
 }
 
 impl Packed {
-    /// Payload bytes of a feature of this many elements, after a header of at most 53 bytes.
+    /// Payload bytes of a feature of this many elements, after a header of at most 53 bytes and before a checksum, if there is one.
     pub fn payload_bytes(self, elements: usize) -> usize {
         (elements * usize::from(self.bits)).div_ceil(8)
     }
@@ -40,7 +40,7 @@ const RANGE_BYTES: usize = 6;
 pub(crate) fn encode(
     packed: &Packed,
     view: &FeatureView<'_>,
-    layout: Layout,
+    header: &Header,
     (source, fields): (&mut Vec<f32>, &mut Vec<u8>),
     out: &mut Vec<u8>,
 ) -> Result<()> {
@@ -59,16 +59,19 @@ pub(crate) fn encode(
     let quantizer = Affine::new(low, high, packed.bits);
     fields.clear();
     fields.extend(source.iter().map(|&x| quantizer.field(to_int(x, scale))));
-    Header { mode: Mode::Packed, lanes: 1, profile: None, layout: Some(layout), chunks: 1 }.write(out);
+    header.write(out);
+    let start = out.len();
     out.push(packed.bits);
     out.push(exponent as i8 as u8);
     out.extend_from_slice(&low.to_le_bytes());
     out.extend_from_slice(&high.to_le_bytes());
     pack(fields, u32::from(packed.bits), out);
+    Head::seal(header, start, out);
     Ok(())
 }
 
-pub(crate) fn decode(header: &Header, mut reader: Reader<'_>) -> Result<Feature> {
+pub(crate) fn decode(bytes: &[u8], header: &Header, reader: Reader<'_>, feature: &mut Feature) -> Result<()> {
+    let mut reader = Head::unseal(bytes, header, reader)?;
     let layout = header.layout.ok_or(Error::corrupt("a packed stream has no shape", 1))?;
     let offset = reader.offset();
     let [bits, exponent, l0, l1, h0, h1] = reader.array::<RANGE_BYTES>("the range")?;
@@ -91,8 +94,8 @@ pub(crate) fn decode(header: &Header, mut reader: Reader<'_>) -> Result<Feature>
     for (field, value) in values.iter_mut().enumerate().take(1 << bits) {
         *value = f32::from(quantizer.value(field as i32)) * scale;
     }
-    let mut feature = Feature::zeros(layout.dtype, &layout.padded_shape()[..layout.dims().len()]);
-    with_array!(Feature, &mut feature, array => {
+    reshape(feature, &layout);
+    with_array!(Feature, feature, array => {
         if let Some(out) = array.as_slice_mut() {
             let mut fields = [0u8; 512];
             // 512 fields fill whole bytes at every width.
@@ -104,7 +107,7 @@ pub(crate) fn decode(header: &Header, mut reader: Reader<'_>) -> Result<Feature>
             }
         }
     });
-    Ok(feature)
+    Ok(())
 }
 
 /// A uniform quantiser whose first and last level are the ends of an integer range.

@@ -3,15 +3,17 @@
 
 use std::sync::LazyLock;
 
+use crate::chunk::Outlook;
 use crate::container::Reader;
 use crate::entropy::bank::{Bank, TABLES};
 use crate::entropy::token::{TOKENS, token_of};
 use crate::error::{Error, Result};
 use crate::geometry::Grid;
 use crate::kernels::portable::{
-    CONTEXTS, ContextRule, Dequantizer, MAX_LANES, Neighbours, Quantizer, STEP_MAX, context, dequantize_one, pack,
+    CONTEXTS, ContextModel, ContextRule, Dequantizer, MAX_LANES, Neighbourhood, Quantizer, STEP_MAX, pack,
     quantize_one, round_shift, unpack,
 };
+use crate::kernels::{BlockKernels, Kernels, with_blocks};
 use crate::plan::Plan;
 use crate::transform::COEFFICIENT_BITS;
 
@@ -80,11 +82,11 @@ pub(crate) fn base_step_of(energy: f64, coefficients: usize) -> i32 {
 }
 
 /// Makes `plan` the plan of these coefficients (channels last, rows of `grid.width` positions) at a
-/// step index, and `params` the bytes that say so. `symbols` is scratch.
+/// step index, and `params` the bytes that say so. `symbols` and `near` are scratch.
 pub(crate) fn plan(
     plan: &mut Plan,
     params: &mut Vec<u8>,
-    symbols: &mut Vec<i32>,
+    (symbols, near): (&mut Vec<i32>, &mut Neighbourhood),
     coefficients: &[i32],
     grid: &Grid,
     exponent: i32,
@@ -105,7 +107,7 @@ pub(crate) fn plan(
         }
         plan.levels.push(best_level(kind.bank(), &histogram));
     }
-    let context = cheaper_context(kind.bank(), symbols, grid, &plan.levels);
+    let context = cheaper_context(kind.bank(), symbols, grid, &plan.levels, near);
     let kind = Kind { context, ..kind };
     describe(plan, params, kind, exponent, step);
     kind
@@ -127,24 +129,25 @@ pub(crate) fn describe(plan: &mut Plan, params: &mut Vec<u8>, kind: Kind, expone
 }
 
 /// The context rule that codes these symbols in fewer bits.
-fn cheaper_context(bank: &Bank, symbols: &[i32], grid: &Grid, levels: &[u8]) -> ContextRule {
-    let channels = grid.channels;
+fn cheaper_context(bank: &Bank, symbols: &[i32], grid: &Grid, levels: &[u8], near: &mut Neighbourhood) -> ContextRule {
+    if symbols.is_empty() {
+        return ContextRule::None;
+    }
     let (mut without, mut with) = (0u64, 0u64);
-    let mut contexts = [0; MAX_LANES];
-    for (position, row) in symbols.chunks_exact(channels.max(1)).enumerate() {
-        let has_up = !(position / grid.width).is_multiple_of(grid.height);
-        let neighbours = Neighbours::at(position, grid.width, channels, has_up);
-        for (first, run) in row.chunks(MAX_LANES).enumerate() {
-            let first = first * MAX_LANES;
-            context(symbols, &neighbours, first, &mut contexts[..run.len()]);
-            for ((&symbol, &level), &context) in run.iter().zip(&levels[first..]).zip(&contexts) {
-                if level > 0 {
-                    without += u64::from(bank.cost(level, symbol));
-                    with += u64::from(bank.cost(table_of(level, usize::from(context)), symbol));
-                }
+    let rule = ContextRule::Neighbours;
+    let (columns, plane_rows, channels) = (grid.width, grid.height, grid.channels);
+    let model = ContextModel { rule, columns, plane_rows, first_row: 0, channels, runs: &[] };
+    let mut rest = symbols;
+    near.each_run(&model, symbols, |run, contexts| {
+        let (own, others) = rest.split_at(contexts.len());
+        rest = others;
+        for ((&symbol, &level), &context) in own.iter().zip(&levels[run * MAX_LANES..]).zip(contexts) {
+            if level > 0 {
+                without += u64::from(bank.cost(level, symbol));
+                with += u64::from(bank.cost(table_of(level, usize::from(context)), symbol));
             }
         }
-    }
+    });
     if with < without { ContextRule::Neighbours } else { ContextRule::None }
 }
 
@@ -164,28 +167,73 @@ pub(crate) fn best_level(bank: &Bank, histogram: &[u32; TOKENS]) -> u8 {
     (1..TABLES).min_by_key(|&table| bits(table)).unwrap_or(1) as u8
 }
 
-/// Reads the description of a plan; returns it with the exponent.
-pub(crate) fn read(reader: &mut Reader<'_>, plan: &mut Plan, channels: usize) -> Result<(Kind, i32)> {
-    let offset = reader.offset();
-    let kind = Kind::from_code(reader.u8("the kind of a plain stream")?)
-        .ok_or(Error::Unsupported { what: "the kind of a plain stream" })?;
-    let exponent = i32::from(reader.u8("the exponent")? as i8);
-    let step = u16::from_le_bytes(reader.array("the step")?);
-    let bits = u32::from(reader.u8("the scale indices")?);
-    if !(-126..=126).contains(&exponent) || i32::from(step) > STEP_MAX || bits > MAX_LEVEL_BITS {
-        return Err(Error::corrupt("the exponent, the step or the width of the scale indices", offset));
+/// The description of a plan, as it is in a stream.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Description<'s> {
+    pub kind: Kind,
+    pub exponent: i32,
+    step: u16,
+    /// Bits of a scale index.
+    bits: u32,
+    levels: &'s [u8],
+}
+
+impl<'s> Description<'s> {
+    /// Reads and checks the description of this many channels.
+    pub fn read(reader: &mut Reader<'s>, channels: usize) -> Result<Description<'s>> {
+        let offset = reader.offset();
+        let kind = Kind::from_code(reader.u8("the kind of a plain stream")?)
+            .ok_or(Error::Unsupported { what: "the kind of a plain stream" })?;
+        let exponent = i32::from(reader.u8("the exponent")? as i8);
+        let step = u16::from_le_bytes(reader.array("the step")?);
+        let bits = u32::from(reader.u8("the scale indices")?);
+        if !(-126..=126).contains(&exponent) || i32::from(step) > STEP_MAX || bits > MAX_LEVEL_BITS {
+            return Err(Error::corrupt("the exponent, the step or the width of the scale indices", offset));
+        }
+        let levels = reader.take((channels * bits as usize).div_ceil(8), "the scale indices")?;
+        let description = Description { kind, exponent, step, bits, levels };
+        let mut good = true;
+        description.each_level(channels, |_, level| good &= usize::from(level) < TABLES);
+        if good { Ok(description) } else { Err(Error::corrupt("a scale index", offset)) }
     }
-    plan.levels.clear();
-    plan.levels.resize(channels, 0);
-    if bits > 0 {
-        let bytes = reader.take((channels * bits as usize).div_ceil(8), "the scale indices")?;
-        unpack(bytes, bits, &mut plan.levels);
+
+    /// Calls `visit(channel, scale index)` for each channel, the silent ones (index 0) left out.
+    fn each_level(&self, channels: usize, mut visit: impl FnMut(usize, u8)) {
+        let mut fields = [0u8; 64];
+        let bits = self.bits as usize;
+        // 64 fields fill whole bytes at every width.
+        for (i, bytes) in self.levels.chunks((8 * bits).max(1)).enumerate() {
+            let fields = &mut fields[..64.min(channels - 64 * i)];
+            unpack(bytes, self.bits, fields);
+            let active = fields.iter().enumerate().filter(|&(_, &level)| level > 0);
+            active.for_each(|(place, &level)| visit(64 * i + place, level));
+        }
     }
-    if plan.levels.iter().any(|&level| usize::from(level) >= TABLES) {
-        return Err(Error::corrupt("a scale index", offset));
+
+    /// What is coded, without a plan.
+    pub fn outlook(&self, channels: usize) -> Outlook {
+        let mut outlook = Outlook::default();
+        self.each_level(channels, |_, level| outlook.add(self.kind.bank(), &tables_of(self.kind, level)));
+        outlook
     }
-    set(plan, kind, step);
-    Ok((kind, exponent))
+
+    /// Makes `plan` the one that is described.
+    pub fn plan(&self, plan: &mut Plan, channels: usize) {
+        plan.levels.clear();
+        plan.levels.resize(channels, 0);
+        let mut levels = std::mem::take(&mut plan.levels);
+        self.each_level(channels, |channel, level| levels[channel] = level);
+        plan.levels = levels;
+        set(plan, self.kind, self.step);
+    }
+}
+
+/// The tables of a level's contexts.
+fn tables_of(kind: Kind, level: u8) -> [u8; CONTEXTS] {
+    match kind.context {
+        ContextRule::Neighbours => std::array::from_fn(|context| table_of(level, context)),
+        _ => [level; CONTEXTS],
+    }
 }
 
 /// Completes a plan of which `levels` holds the scale index of every channel, 0 for a silent one.
@@ -193,13 +241,9 @@ fn set(plan: &mut Plan, kind: Kind, step: u16) {
     let levels = std::mem::take(&mut plan.levels);
     plan.clear(levels.len());
     for (channel, &level) in levels.iter().enumerate().filter(|&(_, &level)| level > 0) {
-        let tables = match kind.context {
-            ContextRule::Neighbours => std::array::from_fn(|context| table_of(level, context)),
-            _ => [level; CONTEXTS],
-        };
         plan.push(
             channel,
-            tables,
+            tables_of(kind, level),
             Quantizer::new(0, i32::from(step), ROUNDING),
             Dequantizer::new(0, i32::from(step), [0; 3]),
         );
@@ -207,18 +251,28 @@ fn set(plan: &mut Plan, kind: Kind, step: u16) {
     plan.levels = levels;
 }
 
-/// Symbols to integer feature values, channels last; silent channels are zero.
-pub(crate) fn reconstruct(plan: &Plan, symbols: &[i32], grid: &Grid, values: &mut Vec<i16>) {
-    values.clear();
-    values.resize(grid.len(), 0);
+/// Symbols to integer feature values, channels last, a row of `channels` for each of `values`; silent channels are zero.
+pub(crate) fn reconstruct(
+    plan: &Plan,
+    symbols: &[i32],
+    channels: usize,
+    values: &mut [i16],
+    coefficients: &mut Vec<i32>,
+    kernels: Kernels,
+) {
     let active = plan.active.len();
-    if active == 0 {
+    if active == 0 || channels == 0 {
+        values.fill(0);
         return;
     }
-    for (row, out) in symbols.chunks_exact(active).zip(values.chunks_exact_mut(grid.channels)) {
-        for (i, (&symbol, &channel)) in row.iter().zip(&plan.active).enumerate() {
-            let value = round_shift(dequantize_one(symbol, &plan.dequantizers.get(i)), COEFFICIENT_BITS);
-            out[channel as usize] = value.clamp(-32_768, 32_767) as i16;
+    coefficients.clear();
+    coefficients.resize(channels, 0);
+    with_blocks!(kernels, kernel => {
+        for (row, out) in symbols.chunks_exact(active).zip(values.chunks_exact_mut(channels)) {
+            kernel.dequantize(row, &plan.active, &plan.dequantizers, coefficients);
+            for (value, &coefficient) in out.iter_mut().zip(coefficients.iter()) {
+                *value = round_shift(coefficient, COEFFICIENT_BITS).clamp(-32_768, 32_767) as i16;
+            }
         }
-    }
+    });
 }

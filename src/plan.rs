@@ -1,7 +1,10 @@
 //! What one quality makes of a profile: which channels are coded, with which steps and tables.
 
+use crate::chunk::Outlook;
 use crate::entropy::bank::{TABLES, TABLES_PER_OCTAVE};
-use crate::kernels::portable::{CONTEXTS, Dequantizer, Dequantizers, MAX_LANES, Quantizer, Quantizers, RunTables};
+use crate::kernels::portable::{
+    CONTEXTS, ContextRule, Dequantizer, Dequantizers, MAX_LANES, Quantizer, Quantizers, RunTables,
+};
 use crate::profile::Profile;
 use crate::quality::STEPS_PER_OCTAVE;
 
@@ -30,25 +33,10 @@ pub(crate) struct Plan {
 impl Plan {
     /// Makes this the plan of `profile` at a quality index, reusing its memory.
     pub fn set(&mut self, profile: &Profile, quality: i16) {
-        let anchor = nearest(&profile.anchors, quality);
-        let shift = shift_between(profile.anchors[anchor], quality);
         let coder_channels = profile.coder_channels();
         let rounding = rounding_at(profile.rounding, quality);
         self.clear(coder_channels);
-        let levels = &profile.levels[anchor * coder_channels..][..coder_channels];
-        let contexts = profile.map_contexts();
-        let maps = &profile.maps[anchor * coder_channels * contexts..][..coder_channels * contexts];
-        let shifted = |scale: u8| (i32::from(scale) - shift).clamp(1, TABLES as i32 - 1) as u8;
-        for (channel, &scale) in levels.iter().enumerate() {
-            if scale == 0 || i32::from(scale) <= shift {
-                continue;
-            }
-            let level = shifted(scale);
-            let offset = |offset: i8| (i32::from(level) + i32::from(offset)).clamp(1, TABLES as i32 - 1) as u8;
-            let mut tables = profile.context_offsets.map(offset);
-            for (table, &scale) in tables.iter_mut().zip(&maps[channel * contexts..][..contexts]) {
-                *table = shifted(scale);
-            }
+        for (channel, level, tables) in active_channels(profile, quality) {
             let step = i32::from(profile.steps[channel]) + i32::from(quality);
             self.push(
                 channel,
@@ -87,6 +75,37 @@ impl Plan {
         self.quantizers.push(quantizer);
         self.dequantizers.push(dequantizer);
     }
+}
+
+/// The coder channels that are coded at a quality, each with its level and the tables of its contexts.
+fn active_channels(profile: &Profile, quality: i16) -> impl Iterator<Item = (usize, u8, ChannelTables)> {
+    let anchor = nearest(&profile.anchors, quality);
+    let shift = shift_between(profile.anchors[anchor], quality);
+    let coder_channels = profile.coder_channels();
+    let levels = &profile.levels[anchor * coder_channels..][..coder_channels];
+    let contexts = profile.map_contexts();
+    let maps = &profile.maps[anchor * coder_channels * contexts..][..coder_channels * contexts];
+    let shifted = move |scale: u8| (i32::from(scale) - shift).clamp(1, TABLES as i32 - 1) as u8;
+    let active = levels.iter().enumerate().filter(move |&(_, &scale)| scale > 0 && i32::from(scale) > shift);
+    active.map(move |(channel, &scale)| {
+        let level = shifted(scale);
+        let tables = match profile.context {
+            ContextRule::None => [level; CONTEXTS],
+            ContextRule::Neighbours => std::array::from_fn(|c| shifted(maps[channel * contexts + c])),
+            ContextRule::Runs => profile
+                .context_offsets
+                .map(|offset| (i32::from(level) + i32::from(offset)).clamp(1, TABLES as i32 - 1) as u8),
+        };
+        (channel, level, tables)
+    })
+}
+
+/// What a profile codes at a quality, without a plan.
+pub(crate) fn outlook(profile: &Profile, quality: i16) -> Outlook {
+    active_channels(profile, quality).fold(Outlook::default(), |mut outlook, (_, _, tables)| {
+        outlook.add(&profile.bank, &tables);
+        outlook
+    })
 }
 
 /// Quality index at and above which values are rounded to nearest and no rate decisions are made.

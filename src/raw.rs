@@ -6,7 +6,7 @@ pub use crate::kernels::portable::ByteTable;
 pub use crate::kernels::simd::ByteJob;
 
 use crate::backend::Backend;
-use crate::chunk::{self, Coding, Worker};
+use crate::chunk::{self, ChunkReader, Coding, Part, Worker};
 use crate::error::{Error, Result};
 use crate::kernels::Kernels;
 use crate::kernels::portable::{ContextRule, MAX_LANES, SYMBOLS};
@@ -137,6 +137,7 @@ pub struct ContextCoder {
     lanes: Option<usize>,
     kernels: Kernels,
     worker: Worker,
+    reader: ChunkReader,
 }
 
 impl ContextCoder {
@@ -154,7 +155,15 @@ impl ContextCoder {
         let mut plan = Plan::default();
         plan.set(&profile, 0);
         let kernels = Kernels::of(backend)?;
-        Ok(ContextCoder { profile, plan, shape, lanes: None, kernels, worker: Worker::default() })
+        Ok(ContextCoder {
+            profile,
+            plan,
+            shape,
+            lanes: None,
+            kernels,
+            worker: Worker::default(),
+            reader: ChunkReader::default(),
+        })
     }
 
     /// Interleaves this many states (1, 2, 4, 8, 16 or 32). Default: as many as cost about 1 %.
@@ -197,7 +206,7 @@ impl ContextCoder {
         chunk::index_chunk(&coding, &self.plan, 0, symbols, &mut worker);
         let lanes = chunk::lanes_for(&coding, self.shape.2, worker.cost);
         worker.payload.clear();
-        chunk::code_chunk(&coding, self.shape.2, lanes, symbols, &mut worker);
+        chunk::code_chunk(&coding, self.shape.2, lanes, 0, symbols, &mut worker);
         out.push(lanes.ilog2() as u8);
         out.extend_from_slice(&worker.payload);
         self.worker = worker;
@@ -213,12 +222,16 @@ impl ContextCoder {
         let [lanes @ 0..=5, chunk @ ..] = bytes else {
             return Err(Error::corrupt("the number of lanes", 0));
         };
-        let mut worker = std::mem::take(&mut self.worker);
-        let result = {
-            let coding = self.coding(Some(1 << lanes));
-            chunk::decode_chunk(&coding, &self.plan, 0, (chunk, 1), symbols, &mut worker)
-        };
-        self.worker = worker;
+        let mut reader = std::mem::take(&mut self.reader);
+        let coding = self.coding(Some(1 << lanes));
+        let part = Part { number: 0, rows: 0..self.shape.0, offset: 1, bytes: chunk };
+        let mut rest = symbols;
+        let result = chunk::decode_chunk(&coding, &self.plan, Some(0), &part, &mut reader, &mut |_, strip| {
+            let (own, others) = std::mem::take(&mut rest).split_at_mut(strip.len());
+            own.copy_from_slice(strip);
+            rest = others;
+        });
+        self.reader = reader;
         result
     }
 }

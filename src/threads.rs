@@ -25,27 +25,30 @@ pub(crate) fn each<J: Send, W: Send>(
     jobs.zip(workers).try_for_each(|(job, worker)| work(job, worker))
 }
 
-/// As [`each`], with workers made as they are needed, a single one without threads.
+/// As [`each`], with workers made as they are needed and at most `most` of them, each with several jobs in a row: a single
+/// one without threads.
 pub(crate) fn each_sharing<J: Send, W: Send + Default>(
-    jobs: impl ExactSizeIterator<Item = J>,
-    workers: &mut Vec<W>,
+    mut jobs: impl ExactSizeIterator<Item = J>,
+    (workers, most): (&mut Vec<W>, usize),
     elements: usize,
     work: impl Fn(J, &mut W) -> Result<()> + Sync,
 ) -> Result<()> {
     #[cfg(feature = "rayon")]
-    if are_worth_it(jobs.len(), elements) {
-        if workers.len() < jobs.len() {
-            workers.resize_with(jobs.len(), W::default);
+    if most > 1 && are_worth_it(jobs.len(), elements) {
+        // More groups than threads, for those that are done early to have something to do.
+        let groups = most.min(4 * rayon::current_num_threads()).min(jobs.len());
+        if workers.len() < groups {
+            workers.resize_with(groups, W::default);
         }
-        let number = jobs.len();
-        return each(jobs, &mut workers[..number], elements, work);
+        let size = jobs.len().div_ceil(groups);
+        let groups = std::iter::from_fn(|| Some(jobs.by_ref().take(size).collect::<Vec<J>>())).take(groups);
+        return each(groups, workers, elements, |jobs, worker| jobs.into_iter().try_for_each(|job| work(job, worker)));
     }
-    let _ = elements;
+    let _ = (elements, most);
     if workers.is_empty() {
         workers.push(W::default());
     }
     let worker = &mut workers[0];
-    let mut jobs = jobs;
     jobs.try_for_each(|job| work(job, worker))
 }
 

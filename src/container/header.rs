@@ -10,17 +10,18 @@ use crate::tensor::{Axes, Dtype, MAX_RANK};
 
 /// First byte of every stream.
 const MAGIC: u8 = 0xf7;
-/// Version of the stream format that this crate writes; it reads this one only.
-pub const VERSION: u8 = 1;
+/// Version of the stream format that this crate writes; it reads those before it too.
+pub const VERSION: u8 = 2;
 
 const MODE_MASK: u8 = 0b0000_0011;
 const EXTENDED: u8 = 0b0000_0100;
 const LANES_SHIFT: u32 = 3;
-const LANES_MASK: u8 = 0b0011_1000;
+pub(crate) const LANES_MASK: u8 = 0b0011_1000;
 const VERSION_SHIFT: u32 = 6;
 
-const HAS_LAYOUT: u8 = 0b01;
-const HAS_CHUNKS: u8 = 0b10;
+const HAS_LAYOUT: u8 = 0b001;
+const HAS_CHUNKS: u8 = 0b010;
+const HAS_CHECKSUMS: u8 = 0b100;
 
 /// How the elements of a stream are coded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -98,6 +99,14 @@ impl Layout {
         Ok(self.dims().iter().map(|&dim| dim as usize).product())
     }
 
+    /// Checks rank, channels and size (axes of length 0 counting as 1) against limits.
+    pub(crate) fn check(&self, limits: &Limits) -> Result<()> {
+        Limits::check("rank", self.dims().len() as u64, limits.rank)?;
+        let sizes = self.dims().iter().map(|&dim| u64::from(dim.max(1)));
+        Limits::check_product("decoded bytes", sizes.chain([self.dtype.size() as u64]), limits.output_bytes)?;
+        Limits::check("channels", self.channels() as u64, limits.channels)
+    }
+
     fn write(&self, out: &mut Vec<u8>) {
         out.push(self.dtype as u8 | self.rank << 4);
         out.push(self.axes.channels as u8 | self.axes.batch.map_or(15, |batch| batch as u8) << 4);
@@ -131,6 +140,8 @@ impl Layout {
 /// The fields before the payload, validated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Header {
+    /// Version of the stream format.
+    pub version: u8,
     /// How the elements are coded.
     pub mode: Mode,
     /// Interleaved rANS states, a power of two up to 32.
@@ -141,18 +152,25 @@ pub struct Header {
     pub layout: Option<Layout>,
     /// Number of chunks.
     pub chunks: usize,
+    /// Whether each chunk ends in a checksum.
+    pub checksums: bool,
 }
 
 impl Header {
+    /// The header of a stream of one lane and one chunk, without profile, layout and checksums.
+    pub(crate) fn new(mode: Mode) -> Header {
+        Header { version: VERSION, mode, lanes: 1, profile: None, layout: None, chunks: 1, checksums: false }
+    }
+
     /// Appends the header; the lengths of all chunks but the last follow if there are several.
     pub(crate) fn write(&self, out: &mut Vec<u8>) {
-        let extended = self.layout.is_some() || self.chunks != 1;
+        let extended = self.layout.is_some() || self.chunks != 1 || self.checksums;
         out.push(MAGIC);
         out.push(
             self.mode as u8
                 | if extended { EXTENDED } else { 0 }
                 | (self.lanes.ilog2() as u8) << LANES_SHIFT
-                | (VERSION - 1) << VERSION_SHIFT,
+                | (self.version - 1) << VERSION_SHIFT,
         );
         if let Some((hash, quality)) = self.profile {
             out.extend_from_slice(&hash.to_le_bytes());
@@ -161,7 +179,8 @@ impl Header {
         if extended {
             let has_layout = if self.layout.is_some() { HAS_LAYOUT } else { 0 };
             let has_chunks = if self.chunks != 1 { HAS_CHUNKS } else { 0 };
-            out.push(has_layout | has_chunks);
+            let has_checksums = if self.checksums { HAS_CHECKSUMS } else { 0 };
+            out.push(has_layout | has_chunks | has_checksums);
             if let Some(layout) = &self.layout {
                 layout.write(out);
             }
@@ -177,7 +196,8 @@ impl Header {
         if magic != MAGIC {
             return Err(Error::corrupt("not a narrows stream: the first byte is not f7", 0));
         }
-        if flags >> VERSION_SHIFT != VERSION - 1 {
+        let version = (flags >> VERSION_SHIFT) + 1;
+        if version > VERSION {
             return Err(Error::Unsupported { what: "a later version of the stream format" });
         }
         let mode = match flags & MODE_MASK {
@@ -190,29 +210,25 @@ impl Header {
         if lanes > crate::kernels::portable::MAX_LANES {
             return Err(Error::corrupt("more than 32 lanes", 1));
         }
+        Limits::check("lanes", lanes as u64, limits.lanes)?;
         let profile = if mode == Mode::Profile {
             let hash = u64::from_le_bytes(reader.array("the profile hash")?);
             Some((hash, i16::from_le_bytes(reader.array("the quality index")?)))
         } else {
             None
         };
-        let (mut layout, mut chunks) = (None, 1);
+        let (mut layout, mut chunks, mut checksums) = (None, 1, false);
         if flags & EXTENDED != 0 {
             let offset = reader.offset();
             let extension = reader.u8("the header")?;
-            if extension == 0 || extension & !(HAS_LAYOUT | HAS_CHUNKS) != 0 {
+            let known = if version == 1 { HAS_LAYOUT | HAS_CHUNKS } else { HAS_LAYOUT | HAS_CHUNKS | HAS_CHECKSUMS };
+            checksums = extension & HAS_CHECKSUMS != 0;
+            if extension == 0 || extension & !known != 0 {
                 return Err(Error::Unsupported { what: "a header field of a later version" });
             }
             if extension & HAS_LAYOUT != 0 {
                 let read = Layout::read(reader)?;
-                let bytes = read
-                    .dims()
-                    .iter()
-                    .try_fold(read.dtype.size() as u64, |bytes, &dim| bytes.checked_mul(u64::from(dim.max(1))))
-                    .unwrap_or(u64::MAX);
-                Limits::check("decoded bytes", bytes, limits.output_bytes)?;
-                Limits::check("channels", read.channels() as u64, limits.channels)?;
-                read.elements()?;
+                read.check(limits)?;
                 layout = Some(read);
             }
             if extension & HAS_CHUNKS != 0 {
@@ -226,7 +242,7 @@ impl Header {
         if mode != Mode::Profile && layout.is_none() {
             return Err(Error::corrupt("a stream without a profile has no shape", 1));
         }
-        Ok(Header { mode, lanes, profile, layout, chunks })
+        Ok(Header { version, mode, lanes, profile, layout, chunks, checksums })
     }
 }
 
@@ -248,6 +264,8 @@ pub struct Info {
     pub lanes: usize,
     /// Chunks that decode independently.
     pub chunks: usize,
+    /// Whether each chunk ends in a checksum.
+    pub checksums: bool,
     /// Bytes before the payload: header and chunk lengths.
     pub header_bytes: usize,
     /// All other bytes.
@@ -268,12 +286,13 @@ impl Info {
         }
         Ok(Info {
             mode: header.mode,
-            version: VERSION,
+            version: header.version,
             profile: header.profile.map(|(hash, _)| hash),
             quality: header.profile.map(|(_, quality)| quality),
             layout: header.layout,
             lanes: header.lanes,
             chunks: header.chunks,
+            checksums: header.checksums,
             header_bytes: reader.offset(),
             payload_bytes: bytes.len() - reader.offset(),
         })
@@ -297,7 +316,8 @@ mod tests {
     use super::*;
 
     fn header(layout: Option<Layout>, chunks: usize) -> Header {
-        Header { mode: Mode::Profile, lanes: 4, profile: Some((0x0123_4567_89ab_cdef, -77)), layout, chunks }
+        let profile = Some((0x0123_4567_89ab_cdef, -77));
+        Header { lanes: 4, profile, layout, chunks, checksums: chunks > 1, ..Header::new(Mode::Profile) }
     }
 
     #[test]

@@ -1,8 +1,10 @@
 //! The container: bytes to validated structs and back. FORMAT.md describes every field.
 
+mod head;
 mod header;
 mod varint;
 
+pub(crate) use head::{CHECKSUM_BYTES, Head};
 pub(crate) use header::chunk_range;
 pub use header::{Header, Info, Layout, Mode};
 pub(crate) use varint::{Reader, put_varint};

@@ -33,6 +33,16 @@ impl<'a> Reader<'a> {
         &self.bytes[self.at..]
     }
 
+    /// The same with the bytes ending at an offset that is not before the next one.
+    pub fn ending_at(self, end: usize) -> Self {
+        Reader { bytes: &self.bytes[..end], at: self.at }
+    }
+
+    /// The `count` bytes from an offset on, if they are there.
+    pub fn at(&self, offset: usize, count: usize) -> Option<&'a [u8]> {
+        self.bytes.get(offset..)?.get(..count)
+    }
+
     pub fn take(&mut self, count: usize, what: &'static str) -> Result<&'a [u8]> {
         let taken = self.rest().get(..count).ok_or(Error::truncated(what, self.bytes.len()))?;
         self.at += count;

@@ -155,6 +155,11 @@ impl Bank {
         }
     }
 
+    /// What the cheapest token of a table costs, in 1/256 bit.
+    pub(crate) fn least_cost(&self, table: u8) -> u32 {
+        self.costs[usize::from(table)].iter().copied().min().unwrap_or(0)
+    }
+
     /// Cost of a symbol in a table, raw bits included, in 1/256 bit.
     #[inline]
     pub fn cost(&self, table: u8, symbol: i32) -> u32 {

@@ -9,7 +9,7 @@ pub mod klt;
 use std::ops::Range;
 
 use crate::geometry::Grid;
-use crate::kernels::portable::round_shift;
+use crate::kernels::portable::{Strip, round_shift};
 use crate::kernels::simd::PADDING;
 use crate::kernels::{BlockKernels, DctPair, Kernels, with_blocks};
 use crate::plan::Plan;
@@ -41,26 +41,33 @@ impl Blocks {
         self.rows * self.columns
     }
 
-    /// Number of positions of the grid before a block row.
-    pub fn first_position(&self, grid: &Grid, row: usize) -> usize {
-        let (plane, row) = (row / self.plane_rows.max(1), row % self.plane_rows.max(1));
-        (plane * grid.height + row * self.block.0) * grid.width
-    }
-
-    /// Calls `visit(pixel of the block, position in the grid, inside)` for each pixel of a block; a
-    /// pixel beyond the edge repeats the last one inside.
+    /// Calls `visit(pixel of the block, row of the grid over all planes, column of the grid, inside)` for each pixel of a
+    /// block; a pixel beyond the edge has the place of the last one inside.
     #[inline(always)]
-    pub fn pixels(&self, grid: &Grid, row: usize, column: usize, mut visit: impl FnMut(usize, usize, bool)) {
+    pub fn pixels(&self, grid: &Grid, row: usize, column: usize, mut visit: impl FnMut(usize, usize, usize, bool)) {
         let (plane, block_row) = (row / self.plane_rows, row % self.plane_rows);
         let mut pixel = 0;
         for y in block_row * self.block.0..(block_row + 1) * self.block.0 {
-            let line = (plane * grid.height + y.min(grid.height - 1)) * grid.width;
+            let line = plane * grid.height + y.min(grid.height - 1);
             for x in column * self.block.1..(column + 1) * self.block.1 {
                 let inside = y < grid.height && x < grid.width;
-                visit(pixel, line + x.min(grid.width - 1), inside);
+                visit(pixel, line, x.min(grid.width - 1), inside);
                 pixel += 1;
             }
         }
+    }
+
+    /// The part of the grid that a strip of blocks covers: rows of the grid over all planes, and columns.
+    pub fn area(&self, grid: &Grid, strip: &Strip) -> (Range<usize>, Range<usize>) {
+        let line = |row: usize| {
+            let (plane, row) = (row / self.plane_rows.max(1), row % self.plane_rows.max(1));
+            plane * grid.height + row * self.block.0
+        };
+        // The last row of blocks of a plane may be cut off.
+        let columns = strip.columns.start * self.block.1..(strip.columns.end * self.block.1).min(grid.width);
+        let last = strip.rows.end.max(1) - 1;
+        let left = grid.height - (last % self.plane_rows.max(1)) * self.block.0;
+        (line(strip.rows.start)..line(last) + left.min(self.block.0), columns)
     }
 }
 
@@ -158,8 +165,8 @@ fn forward_blocks(
             index / blocks.columns,
             index % blocks.columns,
             #[inline(always)]
-            |pixel, position, _| {
-                let value = &values[position * channels..][..channels];
+            |pixel, line, column, _| {
+                let value = &values[(line * grid.width + column) * channels..][..channels];
                 block[pixel * channels..][..channels].copy_from_slice(value);
             },
         );
@@ -182,26 +189,26 @@ fn forward_blocks(
     }
 }
 
-/// Symbols (active channels of each block) of a range of block rows back to integer feature values,
-/// clipped to the fitted range. `symbols` and `values` are those of the rows.
+/// Symbols (active channels of each block) of a strip of blocks back to integer feature values, clipped to the fitted
+/// range. `values` are those of the strip's [`area`](Blocks::area), row by row.
 pub(crate) fn inverse(
     profile: &Profile,
     grid: &Grid,
-    rows: Range<usize>,
+    strip: &Strip,
     plan: &Plan,
     (symbols, values): (&[i32], &mut [i16]),
     scratch: &mut TransformScratch,
     kernels: Kernels,
 ) {
     scratch.resize(profile.bands(), grid.channels);
-    with_blocks!(kernels, kernel => inverse_blocks(profile, grid, rows, plan, (symbols, values), scratch, kernel));
+    with_blocks!(kernels, kernel => inverse_blocks(profile, grid, strip, plan, (symbols, values), scratch, kernel));
 }
 
 #[inline(always)]
 fn inverse_blocks(
     profile: &Profile,
     grid: &Grid,
-    rows: Range<usize>,
+    strip: &Strip,
     plan: &Plan,
     (symbols, values): (&[i32], &mut [i16]),
     scratch: &mut TransformScratch,
@@ -216,11 +223,11 @@ fn inverse_blocks(
     low.extend(profile.range.iter().map(|range| range[0]));
     high.clear();
     high.extend(profile.range.iter().map(|range| range[1]));
-    let (first, start) = (rows.start * blocks.columns, blocks.first_position(grid, rows.start));
-    for index in first..rows.end * blocks.columns {
+    let (lines, columns) = blocks.area(grid, strip);
+    for (number, (row, column)) in strip.places().enumerate() {
         coefficients[..bands * channels].copy_from_slice(&profile.means);
-        let row = &symbols[(index - first) * count..][..count];
-        kernel.dequantize(row, &plan.active, &plan.dequantizers, coefficients);
+        let symbols = &symbols[number * count..][..count];
+        kernel.dequantize(symbols, &plan.active, &plan.dequantizers, coefficients);
         for (value, &coefficient) in block.iter_mut().zip(coefficients.iter()) {
             *value = round_shift(coefficient, COEFFICIENT_BITS).clamp(-32_768, 32_767) as i16;
         }
@@ -238,13 +245,14 @@ fn inverse_blocks(
         }
         blocks.pixels(
             grid,
-            index / blocks.columns,
-            index % blocks.columns,
+            row,
+            column,
             #[inline(always)]
-            |pixel, position, inside| {
+            |pixel, line, column, inside| {
                 if inside {
                     let from = &block[pixel * channels..][..channels];
-                    let to = &mut values[(position - start) * channels..][..channels];
+                    let position = (line - lines.start) * columns.len() + column - columns.start;
+                    let to = &mut values[position * channels..][..channels];
                     for (((value, &x), &low), &high) in to.iter_mut().zip(from).zip(&low[..]).zip(&high[..]) {
                         *value = x.max(low).min(high);
                     }

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use crate::error::{Error, Result};
 use crate::kernels::gpu::device::Device;
 use crate::kernels::gpu::{Decoder, Encoder};
-use crate::limits::Limits;
 use crate::profile::Profile;
 use crate::quality::Quality;
+use crate::stream::Stream;
 use crate::tensor::{Feature, FeatureView};
 
 /// When the GPU is used.
@@ -57,12 +57,12 @@ impl AttachedEncoder {
         &mut self,
         view: &FeatureView<'_>,
         quality: Quality,
-        (chunks, lanes, rdo): (Option<usize>, Option<usize>, bool),
+        options: (Option<usize>, Option<usize>, bool, bool),
     ) -> Option<Result<Vec<u8>>> {
         if !self.policy.takes(&self.device, view.len()) {
             return None;
         }
-        self.encoder.set_options(chunks, lanes, rdo);
+        self.encoder.set_options(options);
         let streams = self.encoder.encode_on_gpu(&[view.clone().into()], quality);
         let stream =
             streams.and_then(|mut streams| streams.pop().ok_or(Error::Backend("the GPU gave no stream".into())));
@@ -83,20 +83,12 @@ impl AttachedDecoder {
         AttachedDecoder { device: device.clone(), policy: Policy { always, fallback }, decoder: Decoder::new(device) }
     }
 
-    /// The feature of a stream of the modes `Profile` and `Plain`, which holds `elements` elements; nothing if the CPU
-    /// shall decode it.
-    pub fn decode(
-        &mut self,
-        bytes: &[u8],
-        elements: usize,
-        profiles: &[Arc<Profile>],
-        limits: Limits,
-    ) -> Option<Result<Feature>> {
-        if !self.policy.takes(&self.device, elements) {
+    /// The feature of a stream; nothing if the CPU shall decode it.
+    pub fn decode(&mut self, stream: &Stream<'_>) -> Option<Result<Feature>> {
+        if !self.policy.takes(&self.device, stream.grid.len()) {
             return None;
         }
-        self.decoder.set_options(profiles, limits);
-        let feature = self.decoder.decode(bytes);
+        let feature = self.decoder.decode_stream(stream);
         self.policy.outcome(feature)
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::chunk;
 use crate::codec;
-use crate::container::{Header, Layout, Mode, put_varint};
+use crate::container::{CHECKSUM_BYTES, Head, Header, Layout, Mode, put_varint};
 use crate::error::Result;
 use crate::geometry::Grid;
 use crate::kernels::gpu::device::{Device, failed};
@@ -39,6 +39,7 @@ pub(crate) struct Core {
     pub tables: Tables,
     pub lanes: Option<usize>,
     pub rdo: bool,
+    pub checksums: bool,
     /// Which of [`CAPACITIES`] was enough so far.
     pub capacity: usize,
 }
@@ -65,6 +66,13 @@ pub(crate) struct Coding<'a> {
     pub header: Header,
     /// Bytes between the chunk lengths and the chunks.
     pub body: &'a [u8],
+}
+
+impl Coding<'_> {
+    /// What the chunks are tied to.
+    fn head(&self) -> Head {
+        Head::of(&self.header, self.body, &mut Vec::new())
+    }
 }
 
 /// Coefficients of a feature with its padding, and what its chunks take beside them.
@@ -227,11 +235,11 @@ impl Core {
             context: profile.context,
             lambda: if self.rdo { plan::lambda_at(profile.lambda, index) } else { 0 },
             header: Header {
-                mode: Mode::Profile,
-                lanes: 1,
                 profile: Some((profile.hash, index)),
                 layout: (group.layout != profile.layout).then_some(group.layout),
                 chunks: group.chunks(),
+                checksums: self.checksums,
+                ..Header::new(Mode::Profile)
             },
             body: &[],
         })
@@ -266,7 +274,9 @@ impl Core {
             return Ok(Coded { report, report_words, payload, silent });
         }
         let rows = (group.blocks.rows, group.blocks.plane_rows);
-        let table_of_chunks = device.upload("chunks", &upload::chunk_words((items, chunks), rows, |_| (0, 0)))?;
+        let seed = coding.head().seed();
+        let of_chunk = |number: usize| (0, 0, seed.wrapping_add((number % chunks) as u32));
+        let table_of_chunks = device.upload("chunks", &upload::chunk_words((items, chunks), rows, of_chunk))?;
         let plan = device.upload("plan", &upload::plan_words(coding.plan, coding.means, &[]))?;
         let bank = &coding.table.bank;
         let symbols = self.pool.get(&device, "symbols", 0, count)?;
@@ -452,7 +462,7 @@ fn grid_strides(params: &Params) -> [u32; MAX_RANK] {
 impl Answer {
     /// The streams of a group's features; `lanes` is what was asked for, if anything was.
     pub fn streams(&self, group: &Group, coding: &Coding<'_>, lanes: Option<usize>) -> Vec<Vec<u8>> {
-        let (items, chunks) = (group.members.len(), group.chunks());
+        let (items, chunks, head) = (group.members.len(), group.chunks(), coding.head());
         let mut at = 0;
         (0..items)
             .map(|item| {
@@ -461,13 +471,18 @@ impl Answer {
                     .map(|chunk| self.report.get(2 + items + item * chunks + chunk).map_or(0, |&words| words as usize))
                     .collect();
                 let mut out = Vec::with_capacity(64 + coding.body.len() + 2 * lengths.iter().sum::<usize>());
+                let checksum_bytes = if coding.header.checksums { CHECKSUM_BYTES } else { 0 };
                 Header { lanes, ..coding.header }.write(&mut out);
                 for &length in &lengths[..chunks - 1] {
-                    put_varint(2 * length as u64, &mut out);
+                    put_varint((2 * length + checksum_bytes) as u64, &mut out);
                 }
                 out.extend_from_slice(coding.body);
-                for length in lengths {
-                    out.extend_from_slice(self.payload.get(at..at + 2 * length).unwrap_or_default());
+                for (chunk, length) in lengths.into_iter().enumerate() {
+                    let bytes = self.payload.get(at..at + 2 * length).unwrap_or_default();
+                    out.extend_from_slice(bytes);
+                    if coding.header.checksums {
+                        out.extend_from_slice(&head.checksum(chunk, lanes, bytes));
+                    }
                     at += (2 * length).next_multiple_of(4);
                 }
                 out

@@ -3,25 +3,23 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::chunk;
+use crate::chunk::Part;
 use crate::container::{Header, Layout, Mode, Reader};
 use crate::error::{Error, Result};
-use crate::geometry::Grid;
 use crate::kernels::gpu::coder::workgroup_for;
 use crate::kernels::gpu::device::Device;
 use crate::kernels::gpu::feature::{FeatureBuffer, feature_of};
 use crate::kernels::gpu::params::{Params, STATE_WORDS, STATUS_WORDS};
-use crate::kernels::gpu::prepared::{Prepared, Verdict, prepare_plain};
+use crate::kernels::gpu::prepared::{Prepared, Verdict};
 use crate::kernels::gpu::recorder::{Pool, Recorder, one_each, portions, strided, words_of};
 use crate::kernels::gpu::tables::Tables;
 use crate::kernels::gpu::upload;
 use crate::kernels::portable::MAX_LANES;
-use crate::limits::{Limits, checked_product};
-use crate::plain;
+use crate::limits::Limits;
 use crate::plan::Plan;
 use crate::profile::Profile;
+use crate::stream::{Source as StreamSource, Stream};
 use crate::tensor::{Dtype, Feature};
-use crate::transform::Blocks;
 
 /// Turns streams back into features on a GPU. It keeps its buffers and any number of profiles.
 #[derive(Debug, Clone)]
@@ -128,11 +126,25 @@ impl Decoder {
         self.decode_to(streams, &targets).into_iter().map(|result| result.map(|_| ())).collect()
     }
 
-    /// Takes over the options of another decoder.
-    pub(crate) fn set_options(&mut self, profiles: &[Arc<Profile>], limits: Limits) {
-        self.profiles.clear();
-        self.profiles.extend_from_slice(profiles);
-        self.limits = limits;
+    /// Decodes a stream that has been read.
+    pub(crate) fn decode_stream(&mut self, stream: &Stream<'_>) -> Result<Feature> {
+        let prepared = [(0, Prepared { stream: stream.clone(), plan: plan_of(stream) })];
+        let features = self.run_again(&prepared, &[Target::Host])?;
+        features.into_iter().next().unwrap_or(Ok(None))?.ok_or(Error::Backend("the GPU gave no feature".into()))
+    }
+
+    /// Decodes prepared streams, if need be a second time without relying on subgroups.
+    fn run_again(
+        &mut self,
+        prepared: &[(usize, Prepared<'_>)],
+        targets: &[Target<'_>],
+    ) -> Result<Vec<Result<Option<Feature>>>> {
+        let mut outcome = self.run(prepared, targets)?;
+        if outcome.is_none() {
+            // A subgroup did not hold its workgroup.
+            outcome = self.run(prepared, targets)?;
+        }
+        outcome.ok_or(Error::Backend("the GPU's subgroups are not as it says".into()))
     }
 
     fn decode_to(&mut self, streams: &[&[u8]], targets: &[Target<'_>]) -> Vec<Result<Option<Feature>>> {
@@ -141,7 +153,7 @@ impl Decoder {
         let mut plans = HashMap::new();
         for (i, (&bytes, target)) in streams.iter().zip(targets).enumerate() {
             match self.prepare(bytes, &mut plans) {
-                Ok(Some(stream)) => match check_target(&stream.layout, target, &self.device) {
+                Ok(Some(stream)) => match check_target(&stream.stream.layout, target, &self.device) {
                     Ok(()) => prepared.push((i, stream)),
                     Err(error) => results[i] = Some(Err(error)),
                 },
@@ -156,19 +168,13 @@ impl Decoder {
                 Err(error) => results[i] = Some(Err(error)),
             }
         }
-        let mut outcome = self.run(&prepared, targets);
-        if outcome.as_ref().is_ok_and(|outcome| outcome.is_none()) {
-            // A subgroup did not hold its workgroup: again, without relying on it.
-            outcome = self.run(&prepared, targets);
-        }
-        match outcome {
-            Ok(Some(done)) => {
+        match self.run_again(&prepared, targets) {
+            Ok(done) => {
                 for ((i, _), result) in prepared.iter().zip(done) {
                     results[*i] = Some(result);
                 }
             }
-            failed => {
-                let error = failed.err().unwrap_or(Error::Backend("the GPU's subgroups are not as it says".into()));
+            Err(error) => {
                 for (i, _) in &prepared {
                     let host = matches!(targets[*i], Target::Host);
                     results[*i] = Some(if self.fallback && host {
@@ -190,54 +196,17 @@ impl Decoder {
     ) -> Result<Option<Prepared<'s>>> {
         let mut reader = Reader::new(bytes);
         let header = Header::read(&mut reader, &self.limits)?;
-        match header.mode {
-            Mode::Profile => self.prepare_profile(&header, reader, plans).map(Some),
-            Mode::Plain => prepare_plain(&header, reader).map(Some),
-            Mode::Packed | Mode::Lossless => Ok(None),
+        if matches!(header.mode, Mode::Packed | Mode::Lossless) {
+            return Ok(None);
         }
-    }
-
-    fn prepare_profile<'s>(
-        &mut self,
-        header: &Header,
-        mut reader: Reader<'s>,
-        plans: &mut HashMap<(u64, i16), Arc<Plan>>,
-    ) -> Result<Prepared<'s>> {
-        let (hash, quality) = header.profile.unwrap_or_default();
-        let Some(profile) = self.profiles.iter().find(|profile| profile.hash == hash).cloned() else {
-            let given = self.profiles.first().map(|profile| profile.hash);
-            return Err(Error::ProfileMismatch { stream: hash, given });
+        let stream = Stream::read(bytes, &header, reader, &self.profiles, &self.limits)?;
+        let plan = match &stream.source {
+            StreamSource::Profile(profile, quality) => {
+                plans.entry((profile.hash, *quality)).or_insert_with(|| plan_of(&stream)).clone()
+            }
+            StreamSource::Plain(_) => plan_of(&stream),
         };
-        let layout = header.layout.unwrap_or(profile.layout);
-        if layout.channels() != profile.layout.channels() {
-            return Err(Error::corrupt("the number of channels is not the profile's", 0));
-        }
-        let grid = Grid::new(&layout);
-        Limits::check("decoded bytes", (grid.len() * layout.dtype.size()) as u64, self.limits.output_bytes)?;
-        let blocks = Blocks::new(&grid, profile.block());
-        let padded = checked_product([blocks.rows, blocks.columns, profile.coder_channels(), layout.dtype.size()])?;
-        Limits::check("decoded bytes with padding", padded as u64, self.limits.output_bytes)?;
-        let plan = plans.entry((hash, quality)).or_insert_with(|| {
-            let mut plan = Plan::default();
-            plan.set(&profile, quality);
-            Arc::new(plan)
-        });
-        let lengths = chunk::read_lengths(header.chunks, &mut reader)?;
-        Prepared {
-            plan: plan.clone(),
-            quality,
-            kind: plain::Kind::default(),
-            exponent: profile.exponent,
-            profile: Some(profile),
-            layout,
-            grid,
-            blocks,
-            lanes: header.lanes,
-            chunks: header.chunks,
-            parts: Vec::new(),
-            error: None,
-        }
-        .with_parts(&lengths, reader)
+        Ok(Some(Prepared { stream, plan }))
     }
 
     /// Decodes prepared streams; nothing if it must be done again because a subgroup is not what it should be.
@@ -269,9 +238,9 @@ impl Decoder {
                 let streams: Vec<_> = group.iter().map(|&i| &prepared[i].1).collect();
                 let recorded = self.record(&mut recorder, number, &streams)?;
                 statuses.push(wanted.len());
-                wanted.push((recorded.status.clone(), 4 * STATUS_WORDS * streams.len() * streams[0].chunks));
+                wanted.push((recorded.status.clone(), 4 * STATUS_WORDS * streams.len() * streams[0].chunks()));
                 for (item, &i) in group.iter().enumerate() {
-                    let stream = &prepared[i].1;
+                    let stream = &prepared[i].1.stream;
                     let target = targets[prepared[i].0];
                     let buffer = self.record_output(&mut recorder, (i, item), stream, &recorded, target)?;
                     if let Some(buffer) = buffer {
@@ -287,12 +256,12 @@ impl Decoder {
                 let words = words_of(&answers[status]);
                 for (item, &i) in group.iter().enumerate() {
                     let stream = &prepared[i].1;
-                    match stream.verdict(&words[STATUS_WORDS * item * stream.chunks..]) {
+                    match stream.verdict(&words[STATUS_WORDS * item * stream.chunks()..]) {
                         Verdict::Again if device.without_single() => return Ok(None),
                         Verdict::Again => return Err(Error::Backend("the GPU's subgroups are not as it says".into())),
                         Verdict::Failed(error) => results[i] = Err(error),
                         Verdict::Good => {
-                            results[i] = Ok(features[i].map(|at| feature_of(&stream.layout, &answers[at])));
+                            results[i] = Ok(features[i].map(|at| feature_of(&stream.stream.layout, &answers[at])));
                         }
                     }
                 }
@@ -304,17 +273,18 @@ impl Decoder {
     /// Records the decoding of streams of one plan and shape up to their integer values.
     fn record(&mut self, recorder: &mut Recorder<'_>, number: usize, streams: &[&Prepared<'_>]) -> Result<Recorded> {
         let device = self.device.clone();
-        let first = streams[0];
-        let plan = &first.plan;
-        let (items, chunks, coded) = (streams.len(), first.chunks, plan.active.len());
-        let block = first.profile.as_ref().map_or((1, 1), |profile| profile.block());
+        let plan = &streams[0].plan;
+        let (items, chunks, coded) = (streams.len(), streams[0].chunks(), plan.active.len());
+        let first = &streams[0].stream;
+        let block = first.profile().map_or((1, 1), |profile| profile.block());
         let mut params = Params::of(&first.layout, &first.grid, &first.blocks, block);
         params.items = items as u32;
         params.chunks = chunks as u32;
         params.coded = coded as u32;
         params.runs = coded.div_ceil(MAX_LANES) as u32;
         params.rule = u32::from(first.rule().code());
-        params.exponent = first.exponent as u32;
+        params.exponent = first.exponent() as u32;
+        params.checked = u32::from(first.seed.is_some());
         params.lanes = first.lanes as u32;
         params.inverse = 1;
 
@@ -322,9 +292,10 @@ impl Decoder {
         let mut payload = Vec::new();
         let mut places = Vec::with_capacity(items * chunks);
         for stream in streams {
-            for chunk in 0..chunks {
-                let bytes = stream.parts.get(chunk).map_or(&[][..], |part| part.1);
-                places.push((payload.len() as u32, bytes.len() as u32));
+            for part in stream.parts() {
+                let Part { number, bytes, .. } = part?;
+                let seed = stream.stream.seed.unwrap_or(0).wrapping_add(number as u32);
+                places.push((payload.len() as u32, bytes.len() as u32, seed));
                 payload.extend(bytes.chunks(4).map(|bytes| {
                     let mut word = [0; 4];
                     word[..bytes.len()].copy_from_slice(bytes);
@@ -335,9 +306,9 @@ impl Decoder {
         let rows = (first.blocks.rows, first.blocks.plane_rows);
         let chunk_table = device.upload("chunks", &upload::chunk_words((items, chunks), rows, |at| places[at]))?;
         let payload = device.upload("payload", &payload)?;
-        let means = first.profile.as_ref().map_or(&[][..], |profile| &profile.means);
+        let means = first.profile().map_or(&[][..], |profile| &profile.means);
         let plan_buffer = device.upload("plan", &upload::plan_words(plan, means, &[]))?;
-        let tables = self.tables.get(&device, first.profile.as_ref(), first.kind, first.grid.channels)?;
+        let tables = self.tables.get(&device, first.profile(), first.kind(), first.grid.channels)?;
         let size = items * first.blocks.count() * params.width as usize;
         let symbols = self.pool.get(&device, "symbols", 0, items * first.blocks.count() * coded)?;
         let mut values = self.pool.get(&device, "values", 0, size)?;
@@ -365,7 +336,7 @@ impl Decoder {
         }
         let bindings = [(1, &plan_buffer), (2, &symbols), (3, &values), (4, &state)];
         recorder.run("dequantize", 32, &uniform, &bindings, (strided(size / items.max(1)), items as u32, 1))?;
-        if let Some(profile) = &first.profile {
+        if let Some(profile) = first.profile() {
             let other = self.pool.get(&device, "other", 0, size)?;
             values = tables.invert(recorder, profile, params, values, other)?;
         }
@@ -377,7 +348,7 @@ impl Decoder {
         &mut self,
         recorder: &mut Recorder<'_>,
         (number, item): (usize, usize),
-        stream: &Prepared<'_>,
+        stream: &Stream<'_>,
         recorded: &Recorded,
         target: Target<'_>,
     ) -> Result<Option<(wgpu::Buffer, usize)>> {
@@ -411,6 +382,12 @@ impl Decoder {
             Target::Buffer(_) => Ok(None),
         }
     }
+}
+
+fn plan_of(stream: &Stream<'_>) -> Arc<Plan> {
+    let mut plan = Plan::default();
+    stream.make_plan(&mut plan);
+    Arc::new(plan)
 }
 
 fn check_target(layout: &Layout, target: &Target<'_>, device: &Device) -> Result<()> {

@@ -2,20 +2,25 @@
 
 use std::sync::Arc;
 
+use half::f16;
+use ndarray::ArrayD;
+
 use crate::codec;
-use crate::container::Layout;
+use crate::container::{Header, Layout, Mode};
 use crate::error::{Error, Result};
-use crate::kernels::gpu::coder::{CAPACITIES, Core, most_items, padded_elements};
+use crate::kernels::gpu::coder::{CAPACITIES, Core, Group, most_items, padded_elements};
 use crate::kernels::gpu::device::{Device, failed};
 use crate::kernels::gpu::feature::Source;
 use crate::kernels::gpu::plain::PlainFeatures;
 use crate::kernels::gpu::recorder::{Pool, Recorder};
 use crate::kernels::gpu::tables::Tables;
 use crate::kernels::portable::MAX_LANES;
+use crate::lossless::{self, Lossless};
 use crate::plan::Plan;
 use crate::profile::Profile;
 use crate::quality::Quality;
 use crate::rate;
+use crate::tensor::{Dtype, FeatureView};
 
 /// Turns features into streams on a GPU. It keeps its buffers, its pipelines, and the tables of its profile.
 ///
@@ -47,6 +52,7 @@ impl Encoder {
             tables: Tables::default(),
             lanes: None,
             rdo: true,
+            checksums: false,
             capacity: 0,
         };
         Encoder { profile, chunks: None, fallback: false, cpu, core, best: Vec::new() }
@@ -80,6 +86,13 @@ impl Encoder {
     pub fn rdo(mut self, rdo: bool) -> Self {
         self.cpu = self.cpu.rdo(rdo);
         self.core.rdo = rdo;
+        self
+    }
+
+    /// As [`crate::Encoder::checksums`].
+    pub fn checksums(mut self, checksums: bool) -> Self {
+        self.cpu = self.cpu.checksums(checksums);
+        self.core.checksums = checksums;
         self
     }
 
@@ -122,10 +135,11 @@ impl Encoder {
     }
 
     /// Takes over the options of another encoder.
-    pub(crate) fn set_options(&mut self, chunks: Option<usize>, lanes: Option<usize>, rdo: bool) {
+    pub(crate) fn set_options(&mut self, (chunks, lanes, rdo, checksums): (Option<usize>, Option<usize>, bool, bool)) {
         self.chunks = chunks;
         self.core.lanes = lanes;
         self.core.rdo = rdo;
+        self.core.checksums = checksums;
     }
 
     /// As [`Encoder::encode_batch`], without going on with the CPU.
@@ -147,7 +161,7 @@ impl Encoder {
             }
         }
         let device = self.core.device.clone();
-        device.guarded(|| match (self.profile.clone(), quality) {
+        let mut streams = device.guarded(|| match (self.profile.clone(), quality) {
             (Some(profile), Quality::Scale(scale)) => {
                 let index = codec::scale_index(scale)?;
                 self.encode_scaled(&profile, features, &layouts, index)
@@ -165,7 +179,36 @@ impl Encoder {
                     None => self.search_plain(feature, layout, quality),
                 })
                 .collect(),
-        })
+        })?;
+        for ((stream, feature), &layout) in streams.iter_mut().zip(features).zip(&layouts) {
+            if stream.len() > layout.elements()? * layout.dtype.size() + lossless::OVERHEAD {
+                *stream = device.guarded(|| self.lossless(feature, layout))?;
+            }
+        }
+        Ok(streams)
+    }
+
+    /// The lossless stream of a feature whose own would be longer.
+    fn lossless(&mut self, feature: &Source<'_>, layout: Layout) -> Result<Vec<u8>> {
+        let header = Header { layout: Some(layout), checksums: self.core.checksums, ..Header::new(Mode::Lossless) };
+        let mut out = Vec::new();
+        let mut encode = |view: FeatureView<'_>| Lossless::default().encode(&view, &header, &mut out);
+        match feature {
+            Source::View(view) => encode(view.clone())?,
+            Source::Buffer(_) => {
+                let values = self.core.pool.get(&self.core.device, "values", 0, 4)?;
+                let group = Group::new(&layout, (1, 1), None, &[0], values);
+                let source = self.core.source_of(feature, &layout, &group)?;
+                let shape = layout.shape();
+                let mut array = ArrayD::<f32>::zeros(shape.as_slice());
+                group.grid.scatter(&source, &shape, array.as_slice_mut().unwrap_or_default());
+                match layout.dtype {
+                    Dtype::F16 => encode(FeatureView::from(&array.mapv(f16::from_f32)))?,
+                    _ => encode(FeatureView::from(&array))?,
+                }
+            }
+        }
+        Ok(out)
     }
 
     fn encode_scaled(

@@ -8,7 +8,7 @@ use crate::transform::Blocks;
 /// Words of `state` for each item.
 pub(crate) const STATE_WORDS: usize = 8;
 /// Words of the status of a chunk that is decoded.
-pub(crate) const STATUS_WORDS: usize = 40;
+pub(crate) const STATUS_WORDS: usize = 72;
 pub(crate) const STATE_COST: usize = 2;
 pub(crate) const STATE_COST_WITH: usize = 4;
 pub(crate) const STATE_MAX: usize = 6;
@@ -51,7 +51,7 @@ macro_rules! params {
 params! {
     items, channels, bands, width, coded, runs, rows, columns, positions, plane_rows, chunks, rule, lambda, exponent, dtype,
     rank, height, row_length, block_rows, block_columns, channel_axis, height_axis, width_axis, elements, offset, item,
-    capacity, lanes, matrices, row_shift, column_shift, inverse, first_position, end_position, spare_1,
+    capacity, lanes, matrices, row_shift, column_shift, inverse, first_position, end_position, checked,
     spare_2; dims, strides, planes
 }
 

@@ -103,11 +103,10 @@ impl PlainFeatures {
                 context: feature.kind.context,
                 lambda: if core.rdo { plain::LAMBDA } else { 0 },
                 header: Header {
-                    mode: Mode::Plain,
-                    lanes: 1,
-                    profile: None,
                     layout: Some(feature.group.layout),
                     chunks: feature.group.params.chunks as usize,
+                    checksums: core.checksums,
+                    ..Header::new(Mode::Plain)
                 },
                 body: &feature.body,
             });

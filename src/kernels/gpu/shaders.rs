@@ -187,6 +187,7 @@ pub fn constants() -> Vec<(&'static str, Vec<u32>)> {
         ("OFFSET_BITS", vec![portable::OFFSET_BITS]),
         ("RDO_MAX", vec![crate::chunk::RDO_MAX as u32]),
         ("BYTES_PER_LANE", vec![crate::chunk::BYTES_PER_LANE as u32]),
+        ("CHECK_MULTIPLIER", vec![portable::CHECK_MULTIPLIER]),
         ("LOWEST", vec![portable::LOWEST]),
         ("RECORD", vec![super::upload::RECORD as u32]),
         ("CHUNK_WORDS", vec![super::upload::CHUNK_WORDS as u32]),

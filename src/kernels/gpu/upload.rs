@@ -12,7 +12,7 @@ use crate::profile::Profile;
 /// Words of a coded channel in a plan.
 pub(crate) const RECORD: usize = 10;
 /// Words of a chunk.
-pub(crate) const CHUNK_WORDS: usize = 4;
+pub(crate) const CHUNK_WORDS: usize = 5;
 
 /// Intervals, costs and slots of a bank: see `shaders/bank.wgsl`.
 pub(crate) fn bank_words(bank: &Bank) -> Vec<u32> {
@@ -89,11 +89,11 @@ pub(crate) fn range_words(profile: &Profile) -> Vec<u32> {
 }
 
 /// The chunks of `items` features of these rows, and for each row whether there is one above it in its plane and chunk.
-/// `payload` gives the first word and the bytes of each chunk.
+/// `payload` gives the first word, the bytes and the seed of each chunk.
 pub(crate) fn chunk_words(
     (items, chunks): (usize, usize),
     (rows, plane_rows): (usize, usize),
-    payload: impl Fn(usize) -> (u32, u32),
+    payload: impl Fn(usize) -> (u32, u32, u32),
 ) -> Vec<u32> {
     let mut words = Vec::with_capacity(items * chunks * CHUNK_WORDS + rows);
     let mut has_up = vec![1u32; rows];
@@ -107,8 +107,8 @@ pub(crate) fn chunk_words(
     for item in 0..items {
         for chunk in 0..chunks {
             let Range { start: first, end } = chunk_range(rows, chunks, chunk);
-            let (start, bytes) = payload(item * chunks + chunk);
-            words.extend([start, bytes, first as u32, end as u32]);
+            let (start, bytes, seed) = payload(item * chunks + chunk);
+            words.extend([start, bytes, first as u32, end as u32, seed]);
         }
     }
     words.extend(has_up);

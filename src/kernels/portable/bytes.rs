@@ -197,7 +197,7 @@ pub fn bytes_decode(bytes: &[u8], table: &ByteTable, lanes: usize, symbols: &mut
     let mut states = [LOWEST; MAX_LANES];
     let mut words = Words::open(bytes, 0, &mut states[..lanes])?;
     decode_rest(symbols, table, &mut states[..lanes], &mut words)?;
-    words.close(&states[..lanes])
+    words.close(&states[..lanes], &[LOWEST; MAX_LANES][..lanes])
 }
 
 /// Decodes symbols, the first of which is of lane 0.

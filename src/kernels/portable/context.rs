@@ -35,7 +35,7 @@ impl ContextRule {
     }
 }
 
-/// Fractional bits of the magnitudes that [`run_context`] adds up.
+/// Fractional bits of the magnitudes that [`run_class`] is given.
 pub const RUN_BITS: u32 = 4;
 /// What a run keeps of the sums before it: 13/16.
 pub(crate) const KEEP: u32 = 13;
@@ -53,12 +53,7 @@ pub struct RunSums {
 }
 
 impl RunSums {
-    /// Adds a run of symbols of which `expected` was expected.
-    pub fn add(&mut self, run: &[i32], expected: u32) {
-        self.add_sum(sum(run), expected);
-    }
-
-    /// The same for a run whose magnitudes sum to `actual` sixteenths.
+    /// Adds a run whose magnitudes sum to `actual` sixteenths, of which `expected` were expected.
     #[inline(always)]
     pub fn add_sum(&mut self, actual: u32, expected: u32) {
         self.actual = ((self.actual + actual) * KEEP) >> 4;
@@ -66,32 +61,8 @@ impl RunSums {
     }
 }
 
-fn sum(run: &[i32]) -> u32 {
-    run.iter().map(|symbol| symbol.unsigned_abs().min(MAGNITUDE_CAP)).sum::<u32>() << RUN_BITS
-}
-
-/// The context of a whole run of `length` channels from `first` on, of which magnitudes summing to
-/// `expected` are expected: the ratio of what was seen to what was expected, over the runs before and
-/// (left and above counting once, the diagonals half) the same run at the neighbours.
-pub fn run_context(
-    symbols: &[i32],
-    neighbours: &Neighbours,
-    (first, length): (usize, usize),
-    sums: &RunSums,
-    expected: u32,
-) -> u8 {
-    let (mut actual, mut likely) = (0, 0);
-    let sides = [(neighbours.left, 2), (neighbours.up, 2), (neighbours.up_left, 1), (neighbours.up_right, 1)];
-    for (start, weight) in sides {
-        if let Some(start) = start {
-            actual += weight * sum(&symbols[start + first..][..length]);
-            likely += weight * expected;
-        }
-    }
-    run_class(sums, actual, likely)
-}
-
-/// The context of a run from the sums before it and what its neighbours add to both sides.
+/// The context of a run: the ratio of what was seen to what was expected, over the runs before it in its position and
+/// (left and above counting twice, the diagonals once: `actual` and `likely`) the same run at the neighbours.
 #[inline(always)]
 pub fn run_class(sums: &RunSums, actual: u32, likely: u32) -> u8 {
     let actual = 2 * (sums.actual + PRIOR) + actual;
@@ -117,6 +88,12 @@ pub struct ContextModel<'a> {
 }
 
 impl ContextModel<'_> {
+    /// Runs of a position.
+    #[inline(always)]
+    pub fn run_count(&self) -> usize {
+        self.channels.div_ceil(MAX_LANES)
+    }
+
     /// Whether the row above a row of the chunk is in the same plane and chunk.
     #[inline(always)]
     pub fn has_up(&self, row: usize) -> bool {
@@ -140,78 +117,155 @@ impl RunTables {
     pub const EMPTY: RunTables = RunTables { tables: [[0; MAX_LANES]; CONTEXTS], expected: 0, present: [0; MAX_LANES] };
 }
 
-/// The tables of the run that begins at `before.len()` symbols of a chunk. Runs are visited in order;
-/// `sums` is kept between them.
-pub fn tables_of(model: &ContextModel<'_>, before: &[i32], sums: &mut RunSums, tables: &mut [u8]) {
-    let first = before.len() % model.channels;
-    let run = &model.runs[first / MAX_LANES];
-    contexts_of(model, before, sums, tables);
-    for (channel, table) in tables.iter_mut().enumerate() {
-        *table = run.tables[usize::from(*table)][channel];
-    }
+/// What is known of the symbols around the one that is coded next: one row of positions, up to there of the row it is in,
+/// from there on of the row above.
+///
+/// Runs are visited in order: [`start_chunk`](Self::start_chunk), then for each row [`start_row`](Self::start_row), then for
+/// each run of each position [`context`](Self::context) and [`put`](Self::put).
+#[derive(Debug, Default, Clone)]
+pub struct Neighbourhood {
+    /// Rule `Neighbours`: the magnitudes of each position, one of zeros before and after them, and 32 bytes more.
+    pub(crate) magnitudes: Vec<u8>,
+    /// Those of the row above at the position before.
+    pub(crate) corner: Vec<u8>,
+    /// Rule `Runs`: the sums of the magnitudes of each run, laid out in the same way.
+    pub(crate) sums: Vec<u16>,
+    /// Those of the row above at the position before.
+    pub(crate) sums_corner: Vec<u16>,
+    has_up: bool,
+    before: RunSums,
 }
 
-/// As [`tables_of`], but gives the context of each channel of the run.
-pub fn contexts_of(model: &ContextModel<'_>, before: &[i32], sums: &mut RunSums, contexts: &mut [u8]) {
-    let (position, first) = (before.len() / model.channels, before.len() % model.channels);
-    let has_up = model.has_up(position / model.columns);
-    let neighbours = Neighbours::at(position, model.columns, model.channels, has_up);
-    match model.rule {
-        ContextRule::None => contexts.fill(0),
-        ContextRule::Neighbours => context(before, &neighbours, first, contexts),
-        ContextRule::Runs => {
-            let run = first / MAX_LANES;
-            if run == 0 {
-                *sums = RunSums::default();
-            } else {
-                sums.add(&before[before.len() - MAX_LANES..], model.runs[run - 1].expected);
+impl Neighbourhood {
+    /// Bytes that a chunk needs.
+    pub fn bytes(model: &ContextModel<'_>) -> u64 {
+        let (positions, runs) = (model.columns as u64 + 2, model.run_count() as u64);
+        match model.rule {
+            ContextRule::None => 0,
+            ContextRule::Neighbours => positions * model.channels as u64 + (runs + 1) * MAX_LANES as u64,
+            ContextRule::Runs => 2 * (positions + 1) * runs,
+        }
+    }
+
+    /// Makes room for a chunk.
+    pub fn start_chunk(&mut self, model: &ContextModel<'_>) {
+        let (positions, runs) = (model.columns + 2, model.run_count());
+        let neighbours = usize::from(model.rule == ContextRule::Neighbours);
+        self.magnitudes.resize(neighbours * (positions * model.channels + MAX_LANES), 0);
+        self.corner.resize(neighbours * runs * MAX_LANES, 0);
+        let sums = usize::from(model.rule == ContextRule::Runs);
+        self.sums.resize(sums * positions * runs, 0);
+        self.sums_corner.resize(sums * runs, 0);
+    }
+
+    /// Begins a row; `has_up` if the one before is in the same plane and chunk.
+    #[inline(always)]
+    pub fn start_row(&mut self, has_up: bool) {
+        if !has_up {
+            self.magnitudes.fill(0);
+            self.sums.fill(0);
+        }
+        self.corner.fill(0);
+        self.sums_corner.fill(0);
+        self.has_up = has_up;
+    }
+
+    /// The contexts of the channels of a run of a position.
+    pub fn context(&mut self, model: &ContextModel<'_>, column: usize, run: usize, contexts: &mut [u8]) {
+        match model.rule {
+            ContextRule::None => contexts.fill(0),
+            ContextRule::Neighbours => {
+                let [left, up, up_right] = self.around(model, column, run);
+                let corner = &self.corner[run * MAX_LANES..];
+                for (i, context) in contexts.iter_mut().enumerate() {
+                    let sum = 2 * (left[i] + up[i]) + corner[i] + up_right[i];
+                    *context = THRESHOLDS.iter().filter(|&&threshold| u32::from(sum) >= threshold).count() as u8;
+                }
             }
-            let expected = model.runs[run].expected;
-            contexts.fill(run_context(before, &neighbours, (first, contexts.len()), sums, expected));
+            ContextRule::Runs => contexts.fill(self.run_context(model, column, run)),
         }
     }
-}
 
-/// Where the neighbours of a position begin in the symbols of its chunk; `None` beyond an edge of the
-/// plane or of the chunk.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Neighbours {
-    /// Same row, one column before.
-    pub left: Option<usize>,
-    /// One row above.
-    pub up: Option<usize>,
-    /// One row above, one column before.
-    pub up_left: Option<usize>,
-    /// One row above, one column after.
-    pub up_right: Option<usize>,
-}
-
-impl Neighbours {
-    /// Neighbours of position `position` (counted from the start of its chunk) in rows of `columns`
-    /// positions of `channels` symbols; `has_up` says whether the row above is in the same plane and chunk.
-    pub fn at(position: usize, columns: usize, channels: usize, has_up: bool) -> Neighbours {
-        let column = position % columns;
-        let at = |exists: bool, back: usize| exists.then(|| (position - back) * channels);
-        Neighbours {
-            left: at(column > 0, 1),
-            up: at(has_up, columns),
-            up_left: at(has_up && column > 0, columns + 1),
-            up_right: at(has_up && column + 1 < columns, columns - 1),
+    /// The tables of the channels of a run of a position.
+    pub fn tables(&mut self, model: &ContextModel<'_>, column: usize, run: usize, tables: &mut [u8]) {
+        self.context(model, column, run, tables);
+        for (channel, table) in tables.iter_mut().enumerate() {
+            *table = model.runs[run].tables[usize::from(*table)][channel];
         }
     }
-}
 
-/// Contexts of the channels `first ..` of a position: 2 |left| + 2 |up| + |up left| + |up right|, each
-/// magnitude cut at 15, in 8 classes from 0, 1, 2, 3, 5, 9, 15 and 23 on.
-pub fn context(symbols: &[i32], neighbours: &Neighbours, first: usize, contexts: &mut [u8]) {
-    let Neighbours { left, up, up_left, up_right } = *neighbours;
-    let run = contexts.len();
-    let row = |start: Option<usize>| start.map_or(&[][..], |start| &symbols[start + first..][..run]);
-    let (left, up, up_left, up_right) = (row(left), row(up), row(up_left), row(up_right));
-    let magnitude = |row: &[i32], i: usize| row.get(i).map_or(0, |symbol| symbol.unsigned_abs().min(MAGNITUDE_CAP));
-    for (i, context) in contexts.iter_mut().enumerate() {
-        let sum = 2 * (magnitude(left, i) + magnitude(up, i)) + magnitude(up_left, i) + magnitude(up_right, i);
-        *context = THRESHOLDS.iter().filter(|&&threshold| sum >= threshold).count() as u8;
+    /// Calls `visit(run, contexts of its channels)` for each run of the symbols of a chunk, which are known.
+    pub fn each_run(&mut self, model: &ContextModel<'_>, symbols: &[i32], mut visit: impl FnMut(usize, &[u8])) {
+        self.start_chunk(model);
+        let mut contexts = [0; MAX_LANES];
+        for (position, row) in symbols.chunks_exact(model.channels).enumerate() {
+            let column = position % model.columns;
+            if column == 0 {
+                self.start_row(model.has_up(position / model.columns));
+            }
+            for (run, symbols) in row.chunks(MAX_LANES).enumerate() {
+                let mut padded = [0; MAX_LANES];
+                padded[..symbols.len()].copy_from_slice(symbols);
+                self.context(model, column, run, &mut contexts[..symbols.len()]);
+                visit(run, &contexts[..symbols.len()]);
+                self.put(model, column, run, &padded);
+            }
+        }
+    }
+
+    /// Magnitudes of a run to the left, above and above to the right, from its first channel on.
+    #[inline(always)]
+    pub(crate) fn around(&self, model: &ContextModel<'_>, column: usize, run: usize) -> [&[u8]; 3] {
+        [0, 1, 2].map(
+            #[inline(always)]
+            |position| &self.magnitudes[(column + position) * model.channels + run * MAX_LANES..][..MAX_LANES],
+        )
+    }
+
+    /// The context of a whole run of a position (rule `Runs`).
+    #[inline(always)]
+    pub fn run_context(&mut self, model: &ContextModel<'_>, column: usize, run: usize) -> u8 {
+        let runs = model.run_count();
+        let sums = &self.sums[column * runs..];
+        let sum = |sum: u16| u32::from(sum) << RUN_BITS;
+        if run == 0 {
+            self.before = RunSums::default();
+        } else {
+            self.before.add_sum(sum(sums[runs + run - 1]), model.runs[run - 1].expected);
+        }
+        let (has_left, has_right) = (u32::from(column > 0), u32::from(column + 1 < model.columns));
+        let sides = 2 * (sum(sums[run]) + sum(sums[runs + run]));
+        let actual = sides + sum(self.sums_corner[run]) + sum(sums[2 * runs + run]);
+        let up = u32::from(self.has_up);
+        let weight = 2 * (has_left + up) + up * (has_left + has_right);
+        run_class(&self.before, actual, weight * model.runs[run].expected)
+    }
+
+    /// Notes the symbols of a run of a position; those beyond its channels do not matter.
+    #[inline(always)]
+    pub fn put(&mut self, model: &ContextModel<'_>, column: usize, run: usize, symbols: &[i32; MAX_LANES]) {
+        let channels = model.channels - run * MAX_LANES;
+        match model.rule {
+            ContextRule::None => {}
+            ContextRule::Neighbours => {
+                let here = &mut self.magnitudes[(column + 1) * model.channels + run * MAX_LANES..][..MAX_LANES];
+                self.corner[run * MAX_LANES..][..MAX_LANES].copy_from_slice(here);
+                for (i, (magnitude, symbol)) in here.iter_mut().zip(symbols).enumerate() {
+                    let new = symbol.unsigned_abs().min(MAGNITUDE_CAP) as u8;
+                    // What follows a short run belongs to the next position.
+                    *magnitude = if i < channels { new } else { *magnitude };
+                }
+            }
+            ContextRule::Runs => {
+                let mut sum = 0;
+                for (i, symbol) in symbols.iter().enumerate() {
+                    let magnitude = symbol.unsigned_abs().min(MAGNITUDE_CAP);
+                    sum += if i < channels { magnitude } else { 0 };
+                }
+                let here = &mut self.sums[(column + 1) * model.run_count() + run];
+                self.sums_corner[run] = std::mem::replace(here, sum as u16);
+            }
+        }
     }
 }
 
@@ -219,41 +273,56 @@ pub fn context(symbols: &[i32], neighbours: &Neighbours, first: usize, contexts:
 mod tests {
     use super::*;
 
-    #[test]
-    fn classes_follow_the_weighted_sum() {
-        // 2 rows of 3 positions, 1 channel; the context of position 4 sees 0, 1, 2 above and 3 to the left.
-        let cases = [([0, 0, 0, 0], 0), ([1, 0, 0, 0], 1), ([0, 0, -1, 0], 1), ([0, 1, 0, 0], 2), ([0, 0, 1, -1], 3)];
-        for (symbols, expected) in cases {
-            let mut contexts = [0];
-            context(&symbols, &Neighbours::at(4, 3, 1, true), 0, &mut contexts);
-            assert_eq!(contexts[0], expected, "{symbols:?}");
-        }
+    /// The context of the last of these symbols' successor, in rows of `columns` positions of one channel.
+    fn next_context(symbols: &[i32], columns: usize) -> u8 {
+        let mut near = Neighbourhood::default();
+        let rule = ContextRule::Neighbours;
+        let model = ContextModel { rule, columns, plane_rows: 100, first_row: 0, channels: 1, runs: &[] };
+        near.start_chunk(&model);
         let mut contexts = [0];
-        context(&[0, 0, 0, i32::MIN], &Neighbours::at(4, 3, 1, true), 0, &mut contexts);
-        assert_eq!(contexts[0], 7);
+        for at in 0..=symbols.len() {
+            if at % columns == 0 {
+                near.start_row(model.has_up(at / columns));
+            }
+            near.context(&model, at % columns, 0, &mut contexts);
+            if let Some(&symbol) = symbols.get(at) {
+                near.put(&model, at % columns, 0, &[symbol; MAX_LANES]);
+            }
+        }
+        contexts[0]
     }
 
     #[test]
-    fn runs_are_judged_against_their_expectation() {
-        let (mut sums, none) = (RunSums::default(), Neighbours::default());
-        // Without evidence: as expected.
-        assert_eq!(run_context(&[], &none, (0, 4), &sums, 100), 4);
-        sums.add(&[0; 32], 32 << RUN_BITS);
-        assert_eq!(run_context(&[], &none, (32, 4), &sums, 100), 0);
-        sums.add(&[-3; 32], 32 << RUN_BITS);
-        assert_eq!(run_context(&[], &none, (32, 4), &sums, 100), 6);
-        sums.add(&[i32::MIN; 32], 0);
-        assert_eq!(run_context(&[], &none, (32, 4), &sums, 100), 7);
-        let left = Neighbours::at(1, 2, 4, false);
-        assert_eq!(run_context(&[0, 0, 0, 0], &left, (0, 4), &RunSums::default(), 64), 1);
-        assert_eq!(run_context(&[9, 9, 9, 9], &left, (0, 4), &RunSums::default(), 64), 7);
+    fn classes_follow_the_weighted_sum() {
+        // 2 rows of 3 positions; the second position of the second row sees three above and one to the left.
+        let cases = [([0, 0, 0, 0], 0), ([1, 0, 0, 0], 1), ([0, 0, -1, 0], 1), ([0, 1, 0, 0], 2), ([0, 0, 1, -1], 3)];
+        for (symbols, expected) in cases {
+            assert_eq!(next_context(&symbols, 3), expected, "{symbols:?}");
+        }
+        assert_eq!(next_context(&[0, 0, 0, i32::MIN], 3), 7);
     }
 
     #[test]
     fn edges_have_no_neighbours() {
-        assert_eq!(Neighbours::at(0, 3, 5, false), Neighbours::default());
-        let right = Neighbours::at(5, 3, 5, true);
-        assert_eq!((right.left, right.up, right.up_left, right.up_right), (Some(20), Some(10), Some(5), None));
-        assert_eq!(Neighbours::at(3, 1, 2, true), Neighbours { up: Some(4), ..Neighbours::default() });
+        assert_eq!(next_context(&[], 3), 0);
+        // The first position of a row has none to the left, the last one none above to the right.
+        assert_eq!(next_context(&[0, 0, 9], 3), 0);
+        assert_eq!(next_context(&[9, 0, 0, 9, 0], 3), 0);
+        assert_eq!(next_context(&[2], 1), 3);
+    }
+
+    #[test]
+    fn runs_are_judged_against_their_expectation() {
+        let (mut sums, one_each) = (RunSums::default(), 32 << RUN_BITS);
+        // Without evidence: as expected.
+        assert_eq!(run_class(&sums, 0, 0), 4);
+        sums.add_sum(0, one_each);
+        assert_eq!(run_class(&sums, 0, 0), 0);
+        sums.add_sum(3 * one_each, one_each);
+        assert_eq!(run_class(&sums, 0, 0), 6);
+        sums.add_sum(15 * one_each, 0);
+        assert_eq!(run_class(&sums, 0, 0), 7);
+        assert_eq!(run_class(&RunSums::default(), 0, 2 * 64), 1);
+        assert_eq!(run_class(&RunSums::default(), 2 * (36 << RUN_BITS), 2 * 64), 7);
     }
 }

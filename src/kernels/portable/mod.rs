@@ -8,23 +8,26 @@
 //! | [`block_dct`], [`block_idct`] | separable DCT of one block, all channels at once |
 //! | [`channel_matrix`] | one row of channels through an integer matrix |
 //! | [`quantize`], [`dequantize`] | coefficient to symbol and back |
-//! | [`context`], [`run_context`] | context of each channel or run of a position, from symbols already coded |
+//! | [`context`](Neighbourhood::context), [`run_context`](Neighbourhood::run_context) | context of each channel or run of a position, from symbols already coded |
 //! | [`rans_encode`], [`rans_decode`] | symbols to bytes and back |
 //! | [`bytes_encode`], [`bytes_decode`] | the same coder for bytes under one table |
 //! | [`pack`], [`unpack`] | fixed-length fields to bytes and back |
 
 mod bytes;
+mod check;
 mod context;
 mod pack;
 mod quantize;
 mod rans;
+mod strip;
 mod transform;
 
 pub use bytes::{ByteTable, SYMBOLS, bytes_decode, bytes_encode, histogram};
 pub(crate) use bytes::{decode_rest, has_unknown, put as put_byte, unknown_symbol};
+pub use check::CheckSums;
 pub use context::{
-    CONTEXTS, ContextModel, ContextRule, MAGNITUDE_CAP, Neighbours, RUN_BITS, RunSums, RunTables, THRESHOLDS, context,
-    contexts_of, run_class, run_context, tables_of,
+    CONTEXTS, ContextModel, ContextRule, MAGNITUDE_CAP, Neighbourhood, RUN_BITS, RunSums, RunTables, THRESHOLDS,
+    run_class,
 };
 pub use pack::{pack, unpack};
 pub use quantize::{
@@ -33,10 +36,12 @@ pub use quantize::{
 };
 pub(crate) use quantize::{DequantizerRun, QuantizerRun, in_steps};
 pub(crate) use rans::{LOWEST, Step, Words, decode_group, decode_raw, push_group};
-pub use rans::{MAX_LANES, RansScratch, rans_decode, rans_encode};
+pub use rans::{MAX_LANES, RansScratch, Source, rans_decode, rans_encode};
+pub use strip::{Strip, Strips};
 pub use transform::{block_dct, block_idct, channel_matrix, feature_to_int, int_to_feature, round_shift, to_int};
 #[cfg(feature = "gpu")]
 pub(crate) use {
+    check::CHECK_MULTIPLIER,
     context::{KEEP, PRIOR, RATIOS},
     quantize::OFFSET_BITS,
 };

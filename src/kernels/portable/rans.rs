@@ -3,7 +3,7 @@
 //! ```text
 //! decode: slot = x & 4095; token = the one whose interval [start, start + f) holds slot
 //!         x = f * (x >> 12) + slot - start; if x < 2^16 { x = x << 16 | next word }
-//! encode: the inverse, from the last operation to the first, from the state 2^16
+//! encode: the inverse, from the last operation to the first
 //! ```
 //!
 //! Channel j of a position belongs to lane j mod L. The channels of a position are coded in groups
@@ -11,15 +11,18 @@
 //! every lane that still has raw bits to come codes up to four of them (low bits first), again in
 //! lane order, as a token of frequency 4096 >> n. All lanes share one sequence of words. A chunk is
 //! the L initial states (high word, low word), then the words, all u16 little-endian. Decoding must
-//! end with every state at 2^16 and no word left.
+//! end with every state where [`CheckSums`] of the symbols say, and no word left.
 
+use super::check::CheckSums;
+use super::context::{ContextModel, Neighbourhood};
+use super::strip::{Strip, Strips};
 use crate::entropy::bank::{Bank, PROBABILITY_BITS, TOTAL};
 use crate::entropy::token::{ESCAPE, LAST_WITHOUT_BITS, class_bits, nibbles, symbol_of, token_of, unzigzag, zigzag};
 use crate::error::{Error, Result};
 
 /// Most lanes.
 pub const MAX_LANES: usize = 32;
-/// What every state starts from when encoding, and must end at when decoding.
+/// The smallest state.
 pub(crate) const LOWEST: u32 = 1 << 16;
 
 /// One coding step: which lane, and the interval of 4,096.
@@ -42,18 +45,20 @@ struct Pending {
     bits: u32,
 }
 
-/// Appends one chunk to `out`: `symbols` holds rows of `channels` symbols, `tables` the table of each.
+/// Appends one chunk to `out`: `symbols` holds rows of `channels` symbols, `tables` the table of each, `ends` the state in
+/// which the decoder of each lane shall end.
 ///
 /// `scratch` is kept between calls so that nothing is allocated.
 pub fn rans_encode(
     symbols: &[i32],
     tables: &[u8],
     channels: usize,
-    lanes: usize,
+    ends: &[u32],
     bank: &Bank,
     scratch: &mut RansScratch,
     out: &mut Vec<u8>,
 ) {
+    let lanes = ends.len();
     let RansScratch { steps, words } = scratch;
     steps.clear();
     words.clear();
@@ -63,6 +68,7 @@ pub fn rans_encode(
         }
     }
     let mut states = [LOWEST; MAX_LANES];
+    states[..lanes].copy_from_slice(ends);
     for step in steps.iter().rev() {
         let frequency = u32::from(step.frequency);
         let state = &mut states[usize::from(step.lane)];
@@ -142,10 +148,13 @@ impl<'a> Words<'a> {
         Ok(words)
     }
 
-    /// Checks that a chunk ends here, in these states.
-    pub fn close(&self, states: &[u32]) -> Result<()> {
-        if states.iter().any(|&state| state != LOWEST) {
-            return Err(Error::corrupt("a chunk does not end in its start state", self.offset + self.at));
+    /// Checks that a chunk ends here, in the states that it should.
+    pub fn close(&self, states: &[u32], ends: &[u32]) -> Result<()> {
+        if states != ends {
+            return Err(Error::corrupt(
+                "a chunk does not end in the states that its symbols ask for",
+                self.offset + self.at,
+            ));
         }
         if self.at != self.bytes.len() {
             return Err(Error::corrupt("bytes left over after a chunk", self.offset + self.at));
@@ -185,39 +194,74 @@ impl<'a> Words<'a> {
     }
 }
 
-/// Decodes one chunk into `symbols`, rows of `channels` symbols.
-///
-/// Before each run of up to [`MAX_LANES`] channels of a row, `tables_of(symbols so far, tables)`
-/// fills in their tables. `offset` is where `bytes` begins in the stream, for errors.
+/// A chunk to decode.
+#[derive(Debug, Clone)]
+pub struct Source<'a> {
+    /// States and words.
+    pub bytes: &'a [u8],
+    /// Where they begin in the stream, for errors.
+    pub offset: usize,
+    /// Number of states.
+    pub lanes: usize,
+    /// The tables.
+    pub bank: &'a Bank,
+    /// What chooses among them.
+    pub model: ContextModel<'a>,
+    /// The parts in which the symbols are wanted.
+    pub strips: Strips,
+    /// What the check sums start from; none in streams of version 1.
+    pub seed: Option<u32>,
+}
+
+impl Source<'_> {
+    /// Symbols of a strip at most, and a run more.
+    pub(crate) fn strip_symbols(&self) -> usize {
+        self.strips.positions() * self.model.channels + MAX_LANES
+    }
+}
+
+/// Decodes one chunk; `sink` takes the symbols of each strip, rows of channels. `near` and `symbols` are scratch.
 ///
 /// # Errors
-/// `Truncated` if the words run out, `Corrupt` if the states do not end where encoders begin,
-/// words are left over, or an escape is malformed.
+/// `Truncated` if the words run out, `Corrupt` if the states do not end where the symbols say, words are left over, or an
+/// escape is malformed; what went to the sink is then garbage.
 pub fn rans_decode(
-    bytes: &[u8],
-    offset: usize,
-    symbols: &mut [i32],
-    channels: usize,
-    lanes: usize,
-    bank: &Bank,
-    mut tables_of: impl FnMut(&[i32], &mut [u8]),
+    source: &Source<'_>,
+    near: &mut Neighbourhood,
+    symbols: &mut Vec<i32>,
+    sink: &mut dyn FnMut(&Strip, &[i32]),
 ) -> Result<()> {
+    let Source { bytes, offset, lanes, bank, ref model, ref strips, seed } = *source;
     let mut states = [LOWEST; MAX_LANES];
     let mut words = Words::open(bytes, offset, &mut states[..lanes])?;
-    let rows = symbols.len().checked_div(channels).unwrap_or(0);
     let mut tables = [0; MAX_LANES];
-    for row in 0..rows {
-        for first in (0..channels).step_by(MAX_LANES) {
-            let (before, rest) = symbols.split_at_mut(row * channels + first);
-            let run = &mut rest[..MAX_LANES.min(channels - first)];
-            let tables = &mut tables[..run.len()];
-            tables_of(before, tables);
-            for (group, group_tables) in run.chunks_mut(lanes).zip(tables.chunks(lanes)) {
-                decode_group(group, group_tables, bank, &mut states, &mut words)?;
+    let mut sums = CheckSums::default();
+    let mut number = 0u32;
+    near.start_chunk(model);
+    symbols.resize(source.strip_symbols(), 0);
+    for strip in strips.clone() {
+        let mut at = 0;
+        for (row, column) in strip.places() {
+            if column == 0 {
+                near.start_row(model.has_up(row - model.first_row));
+            }
+            for run in 0..model.run_count() {
+                let count = MAX_LANES.min(model.channels - run * MAX_LANES);
+                near.tables(model, column, run, &mut tables[..count]);
+                let mut decoded = [0; MAX_LANES];
+                for (group, tables) in decoded[..count].chunks_mut(lanes).zip(tables[..count].chunks(lanes)) {
+                    decode_group(group, tables, bank, &mut states, &mut words)?;
+                }
+                symbols[at..at + count].copy_from_slice(&decoded[..count]);
+                sums.add(number, &decoded);
+                near.put(model, column, run, &decoded);
+                at += count;
+                number = number.wrapping_add(count as u32);
             }
         }
+        sink(&strip, &symbols[..at]);
     }
-    words.close(&states[..lanes])
+    words.close(&states[..lanes], &sums.end_states(lanes, seed)[..lanes])
 }
 
 /// Decodes up to a symbol for each lane.
@@ -290,14 +334,38 @@ pub(crate) fn decode_raw(
 
 #[cfg(test)]
 mod tests {
+    use super::super::context::{CONTEXTS, ContextRule, RunTables};
     use super::*;
     use proptest::prelude::*;
 
-    fn decode(bytes: &[u8], tables: &[u8], channels: usize, lanes: usize, bank: &Bank) -> Result<Vec<i32>> {
-        let mut symbols = vec![0; tables.len()];
-        rans_decode(bytes, 0, &mut symbols, channels, lanes, bank, |before, out| {
-            out.copy_from_slice(&tables[before.len()..][..out.len()]);
-        })?;
+    const SEED: Option<u32> = Some(77);
+
+    /// One chunk of rows of these channels, each with its table.
+    fn encode(symbols: &[i32], tables: &[u8], lanes: usize, bank: &Bank) -> Vec<u8> {
+        let (mut sums, mut bytes) = (CheckSums::default(), Vec::new());
+        sums.add_all(symbols, tables.len());
+        let ends = &sums.end_states(lanes, SEED)[..lanes];
+        let all: Vec<u8> = tables.iter().copied().cycle().take(symbols.len()).collect();
+        rans_encode(symbols, &all, tables.len(), ends, bank, &mut RansScratch::default(), &mut bytes);
+        bytes
+    }
+
+    fn decode(bytes: &[u8], positions: usize, tables: &[u8], lanes: usize, bank: &Bank) -> Result<Vec<i32>> {
+        let runs: Vec<RunTables> = tables
+            .chunks(MAX_LANES)
+            .map(|tables| {
+                let mut run = RunTables::EMPTY;
+                run.tables[0][..tables.len()].copy_from_slice(tables);
+                RunTables { tables: [run.tables[0]; CONTEXTS], ..run }
+            })
+            .collect();
+        let (rule, columns, channels) = (ContextRule::None, positions.max(1), tables.len());
+        let model = ContextModel { rule, columns, plane_rows: 1, first_row: 0, channels, runs: &runs };
+        let strips = Strips::new(0..positions.min(1), columns, channels, 1000);
+        let source = Source { bytes, offset: 0, lanes, bank, model, strips, seed: SEED };
+        let mut symbols = Vec::new();
+        let sink = &mut |_: &Strip, strip: &[i32]| symbols.extend_from_slice(strip);
+        rans_decode(&source, &mut Neighbourhood::default(), &mut Vec::new(), sink)?;
         Ok(symbols)
     }
 
@@ -308,46 +376,44 @@ mod tests {
     proptest! {
         #[test]
         fn symbols_come_back(
-            channels in 1..70usize,
+            tables in proptest::collection::vec(0..104u8, 1..70),
             log_lanes in 0..6u32,
-            data in proptest::collection::vec((symbol(), 0..104u8), 0..400),
+            data in proptest::collection::vec(symbol(), 0..400),
         ) {
             let bank = Bank::builtin();
-            let rows = data.len() / channels;
-            let (symbols, tables): (Vec<i32>, Vec<u8>) = data[..rows * channels].iter().copied().unzip();
-            let lanes = 1 << log_lanes;
-            let mut bytes = Vec::new();
-            rans_encode(&symbols, &tables, channels, lanes, &bank, &mut RansScratch::default(), &mut bytes);
-            prop_assert_eq!(decode(&bytes, &tables, channels, lanes, &bank).unwrap(), symbols.clone());
+            let (positions, lanes) = (data.len() / tables.len(), 1 << log_lanes);
+            let symbols = &data[..positions * tables.len()];
+            let bytes = encode(symbols, &tables, lanes, &bank);
+            prop_assert_eq!(decode(&bytes, positions, &tables, lanes, &bank).unwrap(), symbols);
             // Within 1 % and the states' bytes of the ideal length under the same tables.
-            let ideal: f64 = symbols.iter().zip(&tables).map(|(&s, &t)| f64::from(bank.cost(t, s))).sum();
+            let cost = |(&symbol, &table)| f64::from(bank.cost(table, symbol));
+            let ideal: f64 = symbols.iter().zip(tables.iter().cycle()).map(cost).sum();
             let bound = ideal / 256.0 / 8.0 * 1.01 + 4.0 * lanes as f64 + 12.0;
             prop_assert!((bytes.len() as f64) <= bound, "{} > {}", bytes.len(), bound);
         }
 
         #[test]
         fn any_bytes_decode_or_fail(bytes in proptest::collection::vec(any::<u8>(), 0..200), table in 0..104u8) {
-            let bank = Bank::builtin();
-            let _ = decode(&bytes, &[table; 60], 6, 4, &bank);
+            let _ = decode(&bytes, 10, &[table; 6], 4, &Bank::builtin());
         }
     }
 
     #[test]
-    fn a_flipped_bit_before_the_last_words_or_a_missing_word_is_noticed() {
+    fn a_changed_bit_or_a_missing_byte_is_noticed() {
         let bank = Bank::builtin();
-        let symbols: Vec<i32> = (0..240).map(|i| (i * 31 % 7) - 3).collect();
-        let tables = vec![35; symbols.len()];
-        let mut bytes = Vec::new();
-        rans_encode(&symbols, &tables, 12, 2, &bank, &mut RansScratch::default(), &mut bytes);
-        // A change of a lane's last word only moves its few last symbols, so one in some hundreds of
-        // changes there ends in the start state by chance; before that it is one in 2^16.
-        for bit in 0..(bytes.len() - 8) * 8 {
-            let mut bad = bytes.clone();
-            bad[bit / 8] ^= 1 << (bit % 8);
-            assert!(decode(&bad, &tables, 12, 2, &bank).is_err(), "bit {bit} of {}", bytes.len() * 8);
-        }
-        for end in 0..bytes.len() {
-            assert!(decode(&bytes[..end], &tables, 12, 2, &bank).is_err());
+        // Table 80 has symbols of several raw bits, which pass through the states unchanged.
+        for (table, spread) in [(35, 7), (80, 601)] {
+            let symbols: Vec<i32> = (0..240).map(|i| (i * 31 % spread) - spread / 2).collect();
+            let tables = [table; 12];
+            let bytes = encode(&symbols, &tables, 2, &bank);
+            for bit in 0..bytes.len() * 8 {
+                let mut bad = bytes.clone();
+                bad[bit / 8] ^= 1 << (bit % 8);
+                assert!(decode(&bad, 20, &tables, 2, &bank).is_err(), "bit {bit} of {}", bytes.len() * 8);
+            }
+            for end in 0..bytes.len() {
+                assert!(decode(&bytes[..end], 20, &tables, 2, &bank).is_err());
+            }
         }
     }
 }

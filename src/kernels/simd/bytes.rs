@@ -78,7 +78,7 @@ impl<'a, S: Isa, const V: usize> Decoding<'a, S, V> {
             states.store_slice(own);
         }
         decode_rest(&mut self.symbols[at..], table, &mut own, &mut self.words)?;
-        self.words.close(&own)
+        self.words.close(&own, &[LOWEST; MAX_LANES])
     }
 }
 

@@ -2,13 +2,14 @@
 
 use fearless_simd::prelude::*;
 
-use super::context::{Neighbourhood, Run, load_run, store_run};
+use super::context::{Run, load_run, store_run, tables};
 use super::isa::{Isa, table_at};
 use crate::chunk::RDO_MAX;
 use crate::entropy::bank::Bank;
 use crate::entropy::token::TOKENS;
 use crate::kernels::portable::{
-    COEFFICIENT_MAX, ContextModel, DequantizerRun, Dequantizers, MAX_LANES, QuantizerRun, Quantizers, SYMBOL_MAX,
+    COEFFICIENT_MAX, ContextModel, DequantizerRun, Dequantizers, MAX_LANES, Neighbourhood, QuantizerRun, Quantizers,
+    SYMBOL_MAX,
 };
 use crate::plan::Plan;
 
@@ -135,7 +136,7 @@ impl Decider<'_> {
             let positions = coefficients.chunks_exact(width).zip(symbols.chunks_exact_mut(channels));
             for (column, (coefficients, symbols)) in positions.enumerate() {
                 for (run, (symbols, active)) in symbols.chunks_mut(RUN).zip(plan.active.chunks(RUN)).enumerate() {
-                    let tables = near.tables(simd, model, column, run);
+                    let tables = tables(simd, near, model, column, run);
                     let mut all = take(coefficients, active);
                     self.decide::<S, GATHER>(simd, &plan.quantizers.runs[run], &tables, &mut all);
                     all[symbols.len()..].fill(0);

@@ -61,7 +61,7 @@ pub(crate) fn tensor(values: &[f32], layout: &Layout, grid: &Grid) -> ArrayD<f32
     let shape = layout.shape();
     let mut array = ArrayD::zeros(shape.as_slice());
     if let Some(out) = array.as_slice_mut() {
-        grid.scatter(values, &shape, out, |x| x);
+        grid.scatter(values, &shape, out);
     }
     array
 }

@@ -24,7 +24,8 @@ impl FloatDct {
         let mut block = vec![0.0; pixels * channels];
         let mut other = block.clone();
         for index in 0..blocks.count() {
-            blocks.pixels(grid, index / blocks.columns, index % blocks.columns, |pixel, position, _| {
+            blocks.pixels(grid, index / blocks.columns, index % blocks.columns, |pixel, line, column, _| {
+                let position = line * grid.width + column;
                 let from = &values[position * channels..][..channels];
                 for (to, &x) in block[pixel * channels..][..channels].iter_mut().zip(from) {
                     *to = f64::from(x);
@@ -46,7 +47,8 @@ impl FloatDct {
         for index in 0..blocks.count() {
             coefficients(index, &mut block);
             self.apply(&mut block, &mut other, channels, true);
-            blocks.pixels(grid, index / blocks.columns, index % blocks.columns, |pixel, position, inside| {
+            blocks.pixels(grid, index / blocks.columns, index % blocks.columns, |pixel, line, column, inside| {
+                let position = line * grid.width + column;
                 if inside {
                     let to = &mut values[position * channels..][..channels];
                     for (to, &x) in to.iter_mut().zip(&block[pixel * channels..][..channels]) {

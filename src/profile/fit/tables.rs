@@ -7,7 +7,7 @@ use crate::entropy::token::{ESCAPE, TOKENS, token_of};
 use crate::error::Result;
 use crate::geometry::Grid;
 use crate::kernels::Kernels;
-use crate::kernels::portable::{CONTEXTS, ContextRule, MAX_LANES, RunSums, contexts_of, in_steps};
+use crate::kernels::portable::{CONTEXTS, ContextRule, MAX_LANES, Neighbourhood, in_steps};
 use crate::plan::{Plan, lambda_at};
 use crate::profile::Profile;
 use crate::transform::Blocks;
@@ -147,25 +147,21 @@ fn count(
         return;
     }
     let model = coding.model(plan, 0);
-    let mut contexts = [0; MAX_LANES];
-    let mut sums = RunSums::default();
-    for position in (0..symbols.len()).step_by(channels) {
-        for first in (0..channels).step_by(MAX_LANES) {
-            let start = position + first;
-            let run = &symbols[start..start + MAX_LANES.min(channels - first)];
-            contexts_of(&model, &symbols[..start], &mut sums, &mut contexts[..run.len()]);
-            for ((&symbol, &channel), &context) in run.iter().zip(&plan.active[first..]).zip(&contexts) {
-                let token = usize::from(token_of(symbol).0);
-                let channel = channel as usize;
-                let context = usize::from(context);
-                let own = channel * statistics.contexts + if statistics.contexts > 1 { context } else { 0 };
-                statistics.histograms[own][token] += 1;
-                if let Some(by_context) = statistics.by_run.get_mut(usize::from(levels[channel])) {
-                    by_context[context][token] += 1;
-                }
+    let mut rest = &symbols[..];
+    Neighbourhood::default().each_run(&model, symbols, |run, contexts| {
+        let (own, others) = rest.split_at(contexts.len());
+        rest = others;
+        for ((&symbol, &channel), &context) in own.iter().zip(&plan.active[run * MAX_LANES..]).zip(contexts) {
+            let token = usize::from(token_of(symbol).0);
+            let channel = channel as usize;
+            let context = usize::from(context);
+            let own = channel * statistics.contexts + if statistics.contexts > 1 { context } else { 0 };
+            statistics.histograms[own][token] += 1;
+            if let Some(by_context) = statistics.by_run.get_mut(usize::from(levels[channel])) {
+                by_context[context][token] += 1;
             }
         }
-    }
+    });
 }
 
 /// Adds what rounding cut off the coefficients of one feature, by the scale index of their channel.

@@ -2,48 +2,40 @@
 
 use fearless_simd::prelude::*;
 
-use super::super::context::{Neighbourhood, store_run};
+use super::super::context::tables;
 use super::super::isa::{Isa, look_up_bytes, table_at};
 use super::{active, fill, spill};
 use crate::entropy::bank::{Bank, PROBABILITY_BITS, TOTAL};
 use crate::entropy::token::{ESCAPE, LAST_WITHOUT_BITS, TOKENS};
 use crate::error::Result;
-use crate::kernels::portable::{ContextModel, LOWEST, MAX_LANES, Words, decode_group, decode_raw};
+use crate::kernels::portable::{
+    CheckSums, LOWEST, MAX_LANES, Neighbourhood, Source, Strip, Words, decode_group, decode_raw,
+};
 
 /// Bytes that must be left for a round of words to be read without care.
 const SLACK: usize = 4 * MAX_LANES;
 
-/// A chunk to decode.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Source<'a> {
-    pub bytes: &'a [u8],
-    /// Where they begin in the stream.
-    pub offset: usize,
-    pub lanes: usize,
-    pub bank: &'a Bank,
-    pub model: ContextModel<'a>,
-}
-
-/// As [`portable::rans_decode`](crate::kernels::portable::rans_decode), with the contexts of `source.model`.
+/// As [`portable::rans_decode`](crate::kernels::portable::rans_decode).
 #[inline(always)]
 pub(crate) fn rans_decode<S: Isa>(
     simd: S,
     gather: bool,
     source: &Source<'_>,
-    symbols: &mut [i32],
     near: &mut Neighbourhood,
+    symbols: &mut Vec<i32>,
+    sink: &mut dyn FnMut(&Strip, &[i32]),
 ) -> Result<()> {
     match (source.lanes / S::u32s::LEN, S::GATHERS && gather) {
-        (2, true) => decode::<S, 2, true>(simd, source, symbols, near),
-        (4, true) if S::u32s::LEN <= 8 => decode::<S, 4, true>(simd, source, symbols, near),
-        (1, true) => decode::<S, 1, true>(simd, source, symbols, near),
-        (0, true) if 2 * source.lanes == S::u32s::LEN => decode::<S, 1, true>(simd, source, symbols, near),
-        (1, false) => decode::<S, 1, false>(simd, source, symbols, near),
-        (2, false) => decode::<S, 2, false>(simd, source, symbols, near),
-        (4, false) if S::u32s::LEN <= 8 => decode::<S, 4, false>(simd, source, symbols, near),
-        (8, false) if S::u32s::LEN <= 4 => decode::<S, 8, false>(simd, source, symbols, near),
+        (2, true) => decode::<S, 2, true>(simd, source, near, symbols, sink),
+        (4, true) if S::u32s::LEN <= 8 => decode::<S, 4, true>(simd, source, near, symbols, sink),
+        (1, true) => decode::<S, 1, true>(simd, source, near, symbols, sink),
+        (0, true) if 2 * source.lanes == S::u32s::LEN => decode::<S, 1, true>(simd, source, near, symbols, sink),
+        (1, false) => decode::<S, 1, false>(simd, source, near, symbols, sink),
+        (2, false) => decode::<S, 2, false>(simd, source, near, symbols, sink),
+        (4, false) if S::u32s::LEN <= 8 => decode::<S, 4, false>(simd, source, near, symbols, sink),
+        (8, false) if S::u32s::LEN <= 4 => decode::<S, 8, false>(simd, source, near, symbols, sink),
         // Vectors would be almost empty.
-        _ => decode::<S, 0, false>(simd, source, symbols, near),
+        _ => decode::<S, 0, false>(simd, source, near, symbols, sink),
     }
 }
 
@@ -52,10 +44,11 @@ pub(crate) fn rans_decode<S: Isa>(
 fn decode<S: Isa, const V: usize, const GATHER: bool>(
     simd: S,
     source: &Source<'_>,
-    symbols: &mut [i32],
     near: &mut Neighbourhood,
+    symbols: &mut Vec<i32>,
+    sink: &mut dyn FnMut(&Strip, &[i32]),
 ) -> Result<()> {
-    let Source { bytes, offset, lanes, bank, ref model } = *source;
+    let Source { bytes, offset, lanes, bank, ref model, ref strips, seed } = *source;
     let mut own = [LOWEST; MAX_LANES];
     let mut words = Words::open(bytes, offset, &mut own[..lanes])?;
     let mut states = fill::<S, V>(simd, &own);
@@ -64,12 +57,16 @@ fn decode<S: Isa, const V: usize, const GATHER: bool>(
     // Longer than a run, for whole vectors to be read and written.
     let mut decoded = [0i32; 2 * MAX_LANES];
     let mut wide = [0u32; 2 * MAX_LANES];
-    let mut at = 0;
-    for row in 0..symbols.len() / (model.columns * channels) {
-        near.start_row(model.has_up(row));
-        for column in 0..model.columns {
+    let (mut sums, mut number) = (CheckSums::default(), 0u32);
+    symbols.resize(source.strip_symbols(), 0);
+    for strip in strips.clone() {
+        let mut at = 0;
+        for (row, column) in strip.places() {
+            if column == 0 {
+                near.start_row(model.has_up(row - model.first_row));
+            }
             for run in 0..model.runs.len() {
-                let tables = near.tables(simd, model, column, run);
+                let tables = tables(simd, near, model, column, run);
                 let count = (channels - run * MAX_LANES).min(MAX_LANES);
                 for i in 0..MAX_LANES {
                     wide[i] = u32::from(tables[i]) << PROBABILITY_BITS;
@@ -113,20 +110,20 @@ fn decode<S: Isa, const V: usize, const GATHER: bool>(
                     decoded[count..].fill(0);
                 }
                 let all = decoded.first_chunk().unwrap_or(&[0; MAX_LANES]);
-                // What is written beyond a short run, the next one writes again.
-                match symbols[at..].first_chunk_mut() {
-                    Some(whole) => *whole = *all,
-                    None => store_run(all, &mut symbols[at..at + count]),
-                }
-                at += count;
+                // What is written beyond a short run, the next one writes again; there is room at the end.
+                symbols[at..at + MAX_LANES].copy_from_slice(all);
+                sums.add(number, all);
                 near.put(model, column, run, all);
+                at += count;
+                number = number.wrapping_add(count as u32);
             }
         }
+        sink(&strip, &symbols[..at]);
     }
     if V > 0 {
         own = spill::<S, V>(&states);
     }
-    words.close(&own[..lanes])
+    words.close(&own[..lanes], &sums.end_states(lanes, seed)[..lanes])
 }
 
 #[inline(always)]

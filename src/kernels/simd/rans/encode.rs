@@ -2,12 +2,12 @@
 
 use fearless_simd::prelude::*;
 
-use super::super::context::{Neighbourhood, Run, load_run};
+use super::super::context::{Run, load_run, tables};
 use super::super::isa::{Isa, table_at};
 use super::{active, fill, spill};
 use crate::entropy::bank::{Bank, PROBABILITY_BITS};
 use crate::entropy::token::{FIRST_BUCKET, FIRST_ESCAPED, LAST_WITHOUT_BITS, TOKENS};
-use crate::kernels::portable::{ContextModel, LOWEST, MAX_LANES, Step, push_group};
+use crate::kernels::portable::{CheckSums, ContextModel, MAX_LANES, Neighbourhood, Step, push_group};
 
 /// Set in an index of [`rans_index`] if the symbol must be written as an escape.
 const ESCAPED: u16 = 1 << 15;
@@ -25,7 +25,6 @@ pub(crate) struct Coded {
     indices: Vec<u16>,
     words: Vec<u16>,
     steps: Vec<Step>,
-    neighbourhood: Neighbourhood,
 }
 
 impl Coded {
@@ -70,27 +69,35 @@ impl Coded {
     }
 }
 
-/// Fills in the indices of a chunk: its contexts, tables and tokens.
+/// Fills in the indices of a chunk (its contexts, tables and tokens) and its check sums.
 #[inline(always)]
-pub(crate) fn rans_index<S: Isa>(simd: S, model: &ContextModel<'_>, symbols: &[i32], coded: &mut Coded) {
+pub(crate) fn rans_index<S: Isa>(
+    simd: S,
+    model: &ContextModel<'_>,
+    symbols: &[i32],
+    near: &mut Neighbourhood,
+    coded: &mut Coded,
+    sums: &mut CheckSums,
+) {
     coded.resize(symbols.len());
-    let Coded { indices, neighbourhood, .. } = coded;
-    neighbourhood.start_chunk(model);
+    let indices = &mut coded.indices;
+    near.start_chunk(model);
     let mut at = 0;
     for row in 0..symbols.len() / (model.columns * model.channels) {
-        neighbourhood.start_row(model.has_up(row));
+        near.start_row(model.has_up(row));
         for column in 0..model.columns {
-            for (run, tables) in model.runs.iter().enumerate() {
+            for (run, of_run) in model.runs.iter().enumerate() {
                 let count = (model.channels - run * MAX_LANES).min(MAX_LANES);
                 let mut all = match symbols[at..].first_chunk() {
                     Some(&whole) => whole,
                     None => load_run(&symbols[at..at + count]),
                 };
                 for i in 0..MAX_LANES {
-                    all[i] &= tables.present[i];
+                    all[i] &= of_run.present[i];
                 }
-                let tables = neighbourhood.tables(simd, model, column, run);
-                neighbourhood.put(model, column, run, &all);
+                sums.add(at as u32, &all);
+                let tables = tables(simd, near, model, column, run);
+                near.put(model, column, run, &all);
                 let mut of = [0u16; MAX_LANES];
                 for i in 0..MAX_LANES {
                     of[i] = index_of(all[i], tables[i]);
@@ -127,6 +134,8 @@ pub(crate) struct Job<'a> {
     pub channels: usize,
     pub lanes: usize,
     pub bank: &'a Bank,
+    /// The state in which the decoder of each lane shall end.
+    pub ends: [u32; MAX_LANES],
 }
 
 /// As [`portable::rans_encode`](crate::kernels::portable::rans_encode), of a chunk that [`rans_index`]
@@ -147,11 +156,11 @@ pub(crate) fn rans_encode<S: Isa>(simd: S, gather: bool, job: &Job<'_>, coded: &
 /// With V vectors of states.
 #[inline(always)]
 fn encode<S: Isa, const V: usize, const GATHER: bool>(simd: S, job: &Job<'_>, coded: &mut Coded, out: &mut Vec<u8>) {
-    let Job { symbols, channels, lanes, bank } = *job;
+    let Job { symbols, channels, lanes, bank, ends } = *job;
     let Coded { indices, words, steps, .. } = coded;
     let width = S::u32s::LEN;
     let intervals = bank.intervals();
-    let mut states = [S::u32s::splat(simd, LOWEST); V];
+    let mut states = fill::<S, V>(simd, &ends);
     // Words are written from the end of the buffer to its beginning.
     let mut top = words.len();
     for position in (0..symbols.len() / channels).rev() {

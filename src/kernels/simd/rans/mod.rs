@@ -13,7 +13,7 @@ use fearless_simd::prelude::*;
 use super::isa::Isa;
 use crate::kernels::portable::{LOWEST, MAX_LANES};
 
-pub(crate) use decode::{Source, rans_decode};
+pub(crate) use decode::rans_decode;
 pub(crate) use encode::{Coded, Job, rans_encode, rans_index};
 pub(in crate::kernels::simd) use encode::{advance, put_chunk};
 

@@ -1,0 +1,172 @@
+//! A stream read up to its chunks: all that CPU and GPU must know, and check, before anything is allocated on its word.
+
+use std::sync::Arc;
+
+use crate::chunk::{Coding, Outlook, Parts};
+use crate::container::{Head, Header, Layout, Mode, Reader};
+use crate::entropy::bank::Bank;
+use crate::error::{Error, Result};
+use crate::geometry::Grid;
+use crate::kernels::Kernels;
+use crate::kernels::portable::ContextRule;
+use crate::limits::Limits;
+use crate::plain::{Description, Kind};
+use crate::plan::{self, Plan};
+use crate::profile::Profile;
+use crate::transform::Blocks;
+
+/// How the coefficients of a stream were made.
+#[derive(Debug, Clone)]
+pub(crate) enum Source<'s> {
+    /// With a profile, at a quality index.
+    Profile(Arc<Profile>, i16),
+    Plain(Description<'s>),
+}
+
+/// A stream of mode `Profile` or `Plain` whose chunks can be what they claim.
+#[derive(Debug, Clone)]
+pub(crate) struct Stream<'s> {
+    pub source: Source<'s>,
+    pub layout: Layout,
+    pub grid: Grid,
+    pub blocks: Blocks,
+    pub lanes: usize,
+    pub parts: Parts<'s>,
+    /// What the check sums of the first chunk start from; none in version 1.
+    pub seed: Option<u32>,
+}
+
+impl<'s> Stream<'s> {
+    /// Reads what follows a header of mode `Profile` or `Plain` in `bytes`. Allocates nothing.
+    ///
+    /// # Errors
+    /// `ProfileMismatch`, `LimitExceeded`, `Unsupported`, and `Truncated` or `Corrupt` for whatever can be seen without
+    /// decoding a symbol.
+    pub fn read(
+        bytes: &'s [u8],
+        header: &Header,
+        mut reader: Reader<'s>,
+        profiles: &[Arc<Profile>],
+        limits: &Limits,
+    ) -> Result<Stream<'s>> {
+        let head_end = reader.offset();
+        let profile = match header.mode {
+            Mode::Profile => Some(profile_of(header, profiles)?),
+            _ => None,
+        };
+        let layout = header.layout.or(profile.map(|profile| profile.layout));
+        let layout = layout.ok_or(Error::corrupt("a stream without a profile has no shape", 1))?;
+        if profile.is_some_and(|profile| profile.layout.channels() != layout.channels()) {
+            return Err(Error::corrupt("the number of channels is not the profile's", 0));
+        }
+        layout.check(limits)?;
+        let grid = Grid::new(&layout);
+        let blocks = Blocks::new(&grid, profile.map_or((1, 1), |profile| profile.block()));
+        let mut parts = Parts::read(header, &mut reader)?;
+        let params_start = reader.offset();
+        let (source, outlook) = match profile {
+            Some(profile) => {
+                // Small maps in large blocks are mostly padding, which is decoded too.
+                let width = profile.coder_channels();
+                let sizes = [blocks.rows, blocks.columns, width, layout.dtype.size()].map(|size| size as u64);
+                Limits::check_product("decoded bytes with padding", sizes, limits.output_bytes)?;
+                let quality = header.profile.map_or(0, |(_, quality)| quality);
+                (Source::Profile(profile.clone(), quality), plan::outlook(profile, quality))
+            }
+            None => {
+                let description = Description::read(&mut reader, grid.channels)?;
+                (Source::Plain(description), description.outlook(grid.channels))
+            }
+        };
+        Limits::check("bytes before the chunks", reader.offset() as u64, limits.header_bytes)?;
+        parts.begin_at(&reader);
+        let head = Head::new(&bytes[..head_end], &bytes[params_start..reader.offset()]);
+        parts.prove((blocks.rows, blocks.columns), outlook, header.lanes, &head)?;
+        let stream = Stream {
+            source,
+            layout,
+            grid,
+            blocks,
+            lanes: header.lanes,
+            parts,
+            seed: (header.version > 1).then(|| head.seed()),
+        };
+        stream.check_memory(outlook)?;
+        Ok(stream)
+    }
+
+    /// Refuses a stream whose context rule needs more memory than the feature is worth: rows of tens of millions of
+    /// elements.
+    fn check_memory(&self, outlook: Outlook) -> Result<()> {
+        let output = self.grid.len() as u64 * self.layout.dtype.size() as u64;
+        let positions = self.blocks.columns as u64 + 2;
+        let needed = match self.rule() {
+            ContextRule::None => 0,
+            _ => positions * outlook.active.next_multiple_of(2) as u64,
+        };
+        Limits::check("bytes for the contexts of a row", needed, output / 8 + (2 << 20))
+    }
+
+    /// The profile, if it has one.
+    pub fn profile(&self) -> Option<&Arc<Profile>> {
+        match &self.source {
+            Source::Profile(profile, _) => Some(profile),
+            Source::Plain(_) => None,
+        }
+    }
+
+    /// Which of the built-in banks, if it has no profile.
+    pub fn kind(&self) -> Kind {
+        match &self.source {
+            Source::Profile(..) => Kind::default(),
+            Source::Plain(description) => description.kind,
+        }
+    }
+
+    /// The exponent that took values to integers.
+    pub fn exponent(&self) -> i32 {
+        match &self.source {
+            Source::Profile(profile, _) => profile.exponent,
+            Source::Plain(description) => description.exponent,
+        }
+    }
+
+    /// The context rule.
+    pub fn rule(&self) -> ContextRule {
+        self.profile().map_or(self.kind().context, |profile| profile.context)
+    }
+
+    fn bank(&self) -> &Bank {
+        self.profile().map_or(self.kind().bank(), |profile| &profile.bank)
+    }
+
+    /// Makes the plan of its symbols.
+    pub fn make_plan(&self, plan: &mut Plan) {
+        match &self.source {
+            Source::Profile(profile, quality) => plan.set(profile, *quality),
+            Source::Plain(description) => description.plan(plan, self.grid.channels),
+        }
+    }
+
+    /// How its symbols are laid out and coded.
+    pub fn coding(&self, kernels: Kernels) -> Coding<'_> {
+        Coding {
+            bank: self.bank(),
+            context: self.rule(),
+            rows: self.blocks.rows,
+            plane_rows: self.blocks.plane_rows,
+            columns: self.blocks.columns,
+            chunks: self.parts.len(),
+            lanes: Some(self.lanes),
+            lambda: 0,
+            kernels,
+        }
+    }
+}
+
+fn profile_of<'p>(header: &Header, profiles: &'p [Arc<Profile>]) -> Result<&'p Arc<Profile>> {
+    let hash = header.profile.map_or(0, |(hash, _)| hash);
+    let given = profiles.first().map(|profile| profile.hash);
+    let found = profiles.iter().find(|profile| profile.hash == hash);
+    found.ok_or(Error::ProfileMismatch { stream: hash, given })
+}
