@@ -124,7 +124,7 @@ fn parse(bytes: &[u8]) -> ArrayD<f32> {
 
 fn safetensors(dtype: Dtype, shape: &[usize], bytes: &[u8]) -> Vec<u8> {
     let view = TensorView::new(dtype, shape.to_vec(), bytes).unwrap();
-    safetensors::serialize([("map", view)], None).unwrap()
+    safetensors::serialize([("map", view)], &None).unwrap()
 }
 
 /// Fits a small profile in a place, as `name`.

@@ -2,9 +2,9 @@
 
 use std::collections::HashMap;
 
+use hmac_sha256::Hash;
 use safetensors::tensor::{Dtype as FileDtype, SafeTensors, TensorView, serialize};
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
 
 use crate::container::Layout;
 use crate::entropy::bank::Bank;
@@ -19,6 +19,27 @@ use crate::tensor::{Axes, Dtype};
 const VERSION: u64 = 1;
 /// The one metadata key; a single one, so that files are equal to the byte.
 const KEY: &str = "narrows";
+
+/// The tensors of a profile, in alphabetical order.
+const TENSORS: [&str; 14] = [
+    "anchor",
+    "band_matrix",
+    "bank",
+    "context_offset",
+    "dct.columns",
+    "dct.rows",
+    "level",
+    "map",
+    "matrix.forward",
+    "matrix.inverse",
+    "mean",
+    "offset",
+    "range",
+    "step",
+];
+
+/// Most values in the JSON of a profile's header; ordinary ones have some hundreds.
+const MAX_VALUES: u64 = 65_536;
 
 /// A tensor as it goes into the file.
 struct Entry {
@@ -61,12 +82,17 @@ fn entry<T: Scalar>(name: &'static str, shape: &[usize], values: impl IntoIterat
     Entry { name, dtype: T::DTYPE, shape: shape.to_vec(), bytes }
 }
 
-fn read<T: Scalar>(file: &SafeTensors<'_>, name: &'static str) -> Result<Vec<T>> {
+/// The bytes of a tensor.
+fn data<'f, T: Scalar>(file: &SafeTensors<'f>, name: &'static str) -> Result<&'f [u8]> {
     let tensor = file.tensor(name).map_err(|_| Error::corrupt("a tensor of the profile is missing", 0))?;
     if tensor.dtype() != T::DTYPE {
         return Err(Error::corrupt("a tensor of the profile has the wrong type", 0));
     }
-    Ok(tensor.data().chunks_exact(size_of::<T>()).map(T::get).collect())
+    Ok(tensor.data())
+}
+
+fn read<T: Scalar>(file: &SafeTensors<'_>, name: &'static str) -> Result<Vec<T>> {
+    Ok(data::<T>(file, name)?.chunks_exact(size_of::<T>()).map(T::get).collect())
 }
 
 impl Profile {
@@ -77,13 +103,13 @@ impl Profile {
             "hash": format!("{:016x}", self.hash),
             "notes": self.notes,
         });
-        let entries = self.entries();
+        let entries = TENSORS.map(|name| self.entry(name));
         let views = entries.iter().map(|entry| {
             let view = TensorView::new(entry.dtype, entry.shape.clone(), &entry.bytes);
             (entry.name, view.expect("the entry's size fits its shape"))
         });
         let metadata = HashMap::from([(KEY.to_string(), metadata.to_string())]);
-        serialize(views, Some(metadata)).expect("a profile fits the safetensors format")
+        serialize(views, &Some(metadata)).expect("a profile fits the safetensors format")
     }
 
     /// Reads a profile and checks it: shapes, ranges, overflow bounds and content hash.
@@ -92,8 +118,23 @@ impl Profile {
     /// `Corrupt` if the bytes are not a profile or were changed, `Unsupported` for a later version,
     /// `LimitExceeded` if it asks for more than the default [`Limits`].
     pub fn from_bytes(bytes: &[u8]) -> Result<Profile> {
-        let limits = Limits::default();
+        Profile::from_bytes_with(bytes, &Limits::default())
+    }
+
+    /// As [`Profile::from_bytes`], with other limits.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn from_bytes_with(bytes: &[u8], limits: &Limits) -> Result<Profile> {
         Limits::check("bytes of a profile", bytes.len() as u64, limits.profile_bytes)?;
+        if let Some(&length) = bytes.first_chunk() {
+            let length = u64::from_le_bytes(length);
+            Limits::check("bytes of a profile's header", length, limits.header_bytes)?;
+            let header = &bytes[8..][..length.min(bytes.len() as u64 - 8) as usize];
+            // Each of these may become a value of its own, far larger than its text.
+            let values = header.iter().filter(|&&byte| matches!(byte, b',' | b':' | b'[' | b'{')).count();
+            Limits::check("values in a profile's header", values as u64, MAX_VALUES)?;
+        }
         let foreign = || Error::corrupt("not a narrows profile (a .safetensors file made by `narrows fit`)", 0);
         let file = SafeTensors::deserialize(bytes).map_err(|_| foreign())?;
         let (_, header) = SafeTensors::read_metadata(bytes).map_err(|_| foreign())?;
@@ -134,21 +175,24 @@ impl Profile {
             return Err(Error::corrupt("the shifts of the profile", 0));
         }
         let side = |name, shift: usize| -> Result<Dct> { Ok(Dct { matrix: read(&file, name)?, shift: shift as u32 }) };
-        let forward: Vec<i16> = read(&file, "matrix.forward")?;
-        let inverse: Vec<i16> = read(&file, "matrix.inverse")?;
-        let square = (layout.channels() as u64).saturating_mul(layout.channels() as u64);
-        if forward.len() != inverse.len() || forward.len() as u64 != square.saturating_mul(shifts.len() as u64 / 2) {
+        Limits::check("channel matrices of a profile", shifts.len() as u64 / 2, limits.tables)?;
+        let square = layout.channels() as u64 * layout.channels() as u64;
+        let (forward, inverse) = (data::<i16>(&file, "matrix.forward")?, data::<i16>(&file, "matrix.inverse")?);
+        let size = square.saturating_mul(shifts.len() as u64 / 2).saturating_mul(2);
+        if forward.len() as u64 != size || inverse.len() as u64 != size {
             return Err(Error::corrupt("the channel matrices of the profile", 0));
         }
         let matrices = shifts
             .chunks_exact(2)
             .enumerate()
             .map(|(i, shifts)| {
-                let matrix = |all: &[i16]| all[i * square as usize..][..square as usize].to_vec();
-                ChannelPair::new((matrix(&forward), shifts[0] as u32), (matrix(&inverse), shifts[1] as u32))
+                let size = 2 * square as usize;
+                let matrix = |all: &[u8]| all[i * size..][..size].chunks_exact(2).map(i16::get).collect();
+                ChannelPair::new((matrix(forward), shifts[0] as u32), (matrix(inverse), shifts[1] as u32))
             })
             .collect();
         let bank: Vec<u16> = read(&file, "bank")?;
+        Limits::check("tables of a profile", (bank.len() / TOKENS) as u64, limits.tables)?;
         let mut tables = Vec::new();
         for table in bank.chunks_exact(TOKENS) {
             tables.push(table.try_into().expect("a chunk of exactly that size"));
@@ -179,7 +223,7 @@ impl Profile {
             notes: metadata["notes"].as_str().unwrap_or_default().to_string(),
             hash: 0,
         };
-        profile.validate(&limits)?;
+        profile.validate(limits)?;
         profile.hash = profile.content_hash();
         if metadata["hash"].as_str() != Some(&format!("{:016x}", profile.hash)) {
             return Err(Error::corrupt("the content hash of the profile does not match: the file was changed", 0));
@@ -189,9 +233,10 @@ impl Profile {
 
     /// The first eight bytes of SHA-256 over the scalars and the tensors, little-endian.
     pub(crate) fn content_hash(&self) -> u64 {
-        let mut hasher = Sha256::new();
+        let mut hasher = Hash::new();
         hasher.update(self.scalars().to_string());
-        for entry in self.entries() {
+        for name in TENSORS {
+            let entry = self.entry(name);
             hasher.update(entry.name);
             hasher.update((entry.bytes.len() as u64).to_le_bytes());
             hasher.update(&entry.bytes);
@@ -216,30 +261,32 @@ impl Profile {
         })
     }
 
-    /// The tensors, in alphabetical order.
-    fn entries(&self) -> Vec<Entry> {
+    /// One of the [`TENSORS`].
+    fn entry(&self, name: &'static str) -> Entry {
         let channels = self.layout.channels();
         let coder = self.coder_channels();
         let anchors = self.anchors.len();
         let matrices = self.matrices.len();
         let [rows, columns] = self.dct.each_ref().map(Dct::side);
-        let matrix =
-            |pick: fn(&ChannelPair) -> &Vec<i16>| self.matrices.iter().flat_map(pick).copied().collect::<Vec<_>>();
-        vec![
-            entry("anchor", &[anchors], self.anchors.iter().copied()),
-            entry("band_matrix", &[self.band_matrix.len()], self.band_matrix.iter().copied()),
-            entry("bank", &[self.bank.frequencies().len(), TOKENS], self.bank.frequencies().iter().flatten().copied()),
-            entry("context_offset", &[self.context_offsets.len()], self.context_offsets),
-            entry("dct.columns", &[columns, columns], self.dct[1].matrix.iter().copied()),
-            entry("dct.rows", &[rows, rows], self.dct[0].matrix.iter().copied()),
-            entry("level", &[anchors, coder], self.levels.iter().copied()),
-            entry("map", &[anchors, coder, self.map_contexts()], self.maps.iter().copied()),
-            entry("matrix.forward", &[matrices, channels, channels], matrix(|pair| &pair.forward)),
-            entry("matrix.inverse", &[matrices, channels, channels], matrix(|pair| &pair.inverse)),
-            entry("mean", &[coder], self.means.iter().copied()),
-            entry("offset", &[self.offsets.len(), 3], self.offsets.iter().flatten().copied()),
-            entry("range", &[channels, 2], self.range.iter().flatten().copied()),
-            entry("step", &[coder], self.steps.iter().copied()),
-        ]
+        let matrix = |pick: fn(&ChannelPair) -> &Vec<i16>| {
+            entry(name, &[matrices, channels, channels], self.matrices.iter().flat_map(pick).copied())
+        };
+        let bank = self.bank.frequencies();
+        match name {
+            "anchor" => entry(name, &[anchors], self.anchors.iter().copied()),
+            "band_matrix" => entry(name, &[self.band_matrix.len()], self.band_matrix.iter().copied()),
+            "bank" => entry(name, &[bank.len(), TOKENS], bank.iter().flatten().copied()),
+            "context_offset" => entry(name, &[self.context_offsets.len()], self.context_offsets),
+            "dct.columns" => entry(name, &[columns, columns], self.dct[1].matrix.iter().copied()),
+            "dct.rows" => entry(name, &[rows, rows], self.dct[0].matrix.iter().copied()),
+            "level" => entry(name, &[anchors, coder], self.levels.iter().copied()),
+            "map" => entry(name, &[anchors, coder, self.map_contexts()], self.maps.iter().copied()),
+            "matrix.forward" => matrix(|pair| &pair.forward),
+            "matrix.inverse" => matrix(|pair| &pair.inverse),
+            "mean" => entry(name, &[coder], self.means.iter().copied()),
+            "offset" => entry(name, &[self.offsets.len(), 3], self.offsets.iter().flatten().copied()),
+            "range" => entry(name, &[channels, 2], self.range.iter().flatten().copied()),
+            _ => entry("step", &[coder], self.steps.iter().copied()),
+        }
     }
 }

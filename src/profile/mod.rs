@@ -3,6 +3,8 @@
 mod file;
 pub mod fit;
 
+use std::fs::File;
+use std::io::Read;
 use std::path::Path;
 
 use crate::container::Layout;
@@ -142,12 +144,22 @@ impl Profile {
     /// # Errors
     /// `InvalidInput` if the file cannot be read, else as [`Profile::from_bytes`].
     pub fn load(path: impl AsRef<Path>) -> Result<Profile> {
+        Profile::load_with(path, &Limits::default())
+    }
+
+    /// As [`Profile::load`], with other limits. What is read is limited too, whatever the file says its length is.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn load_with(path: impl AsRef<Path>, limits: &Limits) -> Result<Profile> {
         let path = path.as_ref();
         let unreadable = |error| Error::invalid(format!("cannot read profile {}: {error}", path.display()));
-        let limits = Limits::default();
-        let length = std::fs::metadata(path).map_err(unreadable)?.len();
+        let file = File::open(path).map_err(unreadable)?;
+        let length = file.metadata().map_err(unreadable)?.len();
         Limits::check("bytes of a profile", length, limits.profile_bytes)?;
-        Profile::from_bytes(&std::fs::read(path).map_err(unreadable)?)
+        let mut bytes = Vec::with_capacity(length as usize);
+        file.take(limits.profile_bytes.saturating_add(1)).read_to_end(&mut bytes).map_err(unreadable)?;
+        Profile::from_bytes_with(&bytes, limits)
     }
 
     /// Writes the profile to a file.
@@ -164,9 +176,7 @@ impl Profile {
     pub(crate) fn validate(&self, limits: &Limits) -> Result<()> {
         let fail = |what| Err(Error::corrupt(what, 0));
         let channels = self.layout.channels();
-        Limits::check("channels", channels as u64, limits.channels)?;
-        let elements = self.layout.elements()?;
-        Limits::check("decoded bytes", (elements * self.layout.dtype.size()) as u64, limits.output_bytes)?;
+        self.layout.check(limits)?;
         if !(-126..=126).contains(&self.exponent) {
             return fail("the input exponent of the profile");
         }

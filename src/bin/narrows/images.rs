@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fs;
+use std::io::Cursor;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -159,12 +160,20 @@ impl Images for Folder {
     }
 }
 
+/// Most bytes of the pixels of an image: about 89 megapixels of RGB.
+const MAX_PIXEL_BYTES: usize = 256 << 20;
+
 /// Decodes a JPEG, PNG or WebP.
 pub fn decode(bytes: &[u8]) -> Result<RgbImage> {
     if !bytes.starts_with(&[0xff, 0xd8]) {
-        return Ok(image::load_from_memory(bytes)?.into_rgb8());
+        let mut reader = image::ImageReader::new(Cursor::new(bytes)).with_guessed_format()?;
+        let mut limits = image::Limits::default();
+        limits.max_alloc = Some(MAX_PIXEL_BYTES as u64);
+        reader.limits(limits);
+        return Ok(reader.decode()?.into_rgb8());
     }
     let mut decoder = jpeg_decoder::Decoder::new(bytes);
+    decoder.set_max_decoding_buffer_size(MAX_PIXEL_BYTES);
     let mut pixels = decoder.decode()?;
     let info = decoder.info().context("a JPEG without a frame")?;
     match info.pixel_format {

@@ -3,7 +3,6 @@
 pub mod npy;
 pub mod rows;
 
-use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::fs;
 use std::io::{Cursor, Read, Write};
@@ -12,7 +11,7 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 use narrows::{Dtype, Feature};
-use safetensors::{Dtype as FileDtype, SafeTensors, tensor::TensorView};
+use safetensors::tensor::{Dtype as FileDtype, SafeTensors, TensorView};
 
 use crate::output::is_pipe;
 
@@ -69,9 +68,12 @@ pub fn read_bytes(path: &Path) -> Result<Vec<u8>> {
     if file.metadata().with_context(failed)?.is_dir() {
         bail!("{} is a directory, a file is wanted", path.display());
     }
-    file.take(MAX_BYTES).read_to_end(&mut bytes).with_context(failed)?;
+    file.take(MAX_BYTES + 1).read_to_end(&mut bytes).with_context(failed)?;
     if bytes.is_empty() {
         bail!("{} is empty", path.display());
+    }
+    if bytes.len() as u64 > MAX_BYTES {
+        bail!("{} is larger than 4 GiB", path.display());
     }
     Ok(bytes)
 }
@@ -138,7 +140,7 @@ pub fn to_bytes(feature: &Feature, format: Format, name: &str) -> Result<Vec<u8>
             };
             let data = npy::element_bytes(feature)?;
             let view = TensorView::new(dtype, feature.shape().to_vec(), &data)?;
-            Ok(safetensors::serialize([(name, view)], None::<HashMap<String, String>>)?)
+            Ok(safetensors::serialize([(name, view)], &None)?)
         }
     }
 }
@@ -146,11 +148,14 @@ pub fn to_bytes(feature: &Feature, format: Format, name: &str) -> Result<Vec<u8>
 fn parse_npz(bytes: &[u8]) -> Result<Vec<(Option<String>, Feature)>> {
     let mut archive = zip::ZipArchive::new(Cursor::new(bytes)).context("a damaged .npz (zip) file")?;
     let mut arrays = Vec::new();
+    let mut room = MAX_BYTES;
     for i in 0..archive.len() {
         let file = archive.by_index(i).context("a damaged .npz (zip) file")?;
         let Some(name) = file.name().strip_suffix(".npy").map(str::to_string) else { continue };
         let mut entry = Vec::new();
-        file.take(MAX_BYTES).read_to_end(&mut entry).with_context(|| format!("array {name}: damaged"))?;
+        // What an entry says of its size is a claim; a small archive can hold a great deal.
+        file.take(room + 1).read_to_end(&mut entry).with_context(|| format!("array {name}: damaged"))?;
+        room = room.checked_sub(entry.len() as u64).context("the arrays of the .npz take more than 4 GiB together")?;
         let array = npy::parse(&entry).with_context(|| format!("array {name}"))?;
         arrays.push((Some(name), array));
     }

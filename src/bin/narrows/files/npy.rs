@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail};
 use half::{bf16, f16};
 use narrows::{Dtype, Element, Feature};
 use ndarray::{ArrayD, IxDyn, ShapeBuilder};
-use ndarray_npy::npy::header::{Header, Layout, ReadHeaderError};
+use ndarray_npy::npy::header::{Header, Layout};
 
 /// The first bytes of a `.npy` file.
 pub const MAGIC: &[u8] = b"\x93NUMPY";
@@ -24,10 +24,9 @@ pub struct Description {
 impl Description {
     /// Reads a header; the reader is left at the first element.
     pub fn read(reader: &mut impl Read) -> Result<Description> {
-        let header = Header::from_reader(reader).map_err(|error| match error {
-            ReadHeaderError::Io(_) => anyhow::anyhow!("the .npy header is cut off"),
-            other => anyhow::anyhow!("a damaged .npy header: {other}"),
-        })?;
+        let text = header_bytes(reader)?;
+        let header =
+            Header::from_reader(&mut &text[..]).map_err(|error| anyhow::anyhow!("a damaged .npy header: {error}"))?;
         let descriptor = header.type_descriptor.to_string();
         let dtype = match descriptor.trim_matches('\'') {
             "<f4" => Dtype::F32,
@@ -42,13 +41,53 @@ impl Description {
         Ok(Description { dtype, shape: header.shape, fortran: matches!(header.layout, Layout::Fortran) })
     }
 
-    /// Number of bytes of all elements.
+    /// Number of bytes of all elements. Axes of length 0 count as 1 in the check that memory can hold them.
     pub fn bytes(&self) -> Result<usize> {
-        self.shape
-            .iter()
-            .try_fold(self.dtype.size(), |product, &size| product.checked_mul(size))
-            .context("the .npy header claims more elements than memory can hold")
+        let mut sizes = self.shape.iter().map(|&size| size.max(1));
+        let most = sizes
+            .try_fold(self.dtype.size(), usize::checked_mul)
+            .context("the .npy header claims more elements than memory can hold")?;
+        Ok(if self.shape.contains(&0) { 0 } else { most })
     }
+}
+
+/// Largest header that is read.
+const MAX_HEADER: usize = 1 << 20;
+/// Deepest nesting of brackets in a header; numpy's have two.
+const MAX_DEPTH: usize = 16;
+
+/// The header with all before it, of a length and depth that parsing can stand.
+fn header_bytes(reader: &mut impl Read) -> Result<Vec<u8>> {
+    let cut_off = || "the .npy header is cut off";
+    // Magic, version, then the length in two bytes, or from version 2 on in four.
+    let mut bytes = vec![0; MAGIC.len() + 4];
+    reader.read_exact(&mut bytes).with_context(cut_off)?;
+    if !bytes.starts_with(MAGIC) {
+        bail!("it is not a .npy file");
+    }
+    if bytes[MAGIC.len()] > 1 {
+        bytes.resize(MAGIC.len() + 6, 0);
+        reader.read_exact(&mut bytes[MAGIC.len() + 4..]).with_context(cut_off)?;
+    }
+    let length = bytes[MAGIC.len() + 2..].iter().rev().fold(0usize, |length, &byte| length << 8 | usize::from(byte));
+    if length > MAX_HEADER {
+        bail!("a .npy header of {length} bytes: at most {MAX_HEADER} are read");
+    }
+    let start = bytes.len();
+    bytes.resize(start + length, 0);
+    reader.read_exact(&mut bytes[start..]).with_context(cut_off)?;
+    let mut depth = 0usize;
+    for byte in &bytes[start..] {
+        match byte {
+            b'(' | b'[' | b'{' => depth += 1,
+            b')' | b']' | b'}' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        if depth > MAX_DEPTH {
+            bail!("a damaged .npy header: brackets in brackets, {MAX_DEPTH} deep");
+        }
+    }
+    Ok(bytes)
 }
 
 /// The array in the bytes of a `.npy` file.
