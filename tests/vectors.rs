@@ -5,9 +5,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use half::f16;
+use half::{bf16, f16};
 use narrows::fit::{FitOptions, Transforms};
-use narrows::{Clip, Decoder, Element, Encoder, Feature, FeatureView, Packed, Profile, Quality};
+use narrows::{Axes, Clip, Decoder, Element, Encoder, Feature, FeatureView, Packed, Profile, Quality};
 use ndarray::{ArrayD, IxDyn};
 
 fn folder() -> PathBuf {
@@ -39,6 +39,32 @@ fn waves(seed: usize, rectified: bool) -> ArrayD<f32> {
     })
 }
 
+/// Waves whose strength differs from place to place, channels last.
+fn bursts(seed: usize) -> ArrayD<f32> {
+    let mut state = seed as u32 * 2_246_822_519 + 777;
+    let mut noise = move || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 8) as f32 / 16_777_216.0 - 0.5
+    };
+    let strengths: Vec<f32> = (0..9).map(|_| (noise() * 6.0).exp2()).collect();
+    ArrayD::from_shape_fn(IxDyn(&[1, 9, 10, 40]), |at| {
+        let (y, x, c) = (at[1], at[2], at[3] as f32);
+        let slow = (c * 0.7 + y as f32 * 0.4 + x as f32 * 0.2).sin() + (c * 0.31).cos();
+        strengths[(y / 3) * 3 + x / 4] * (slow * 0.5 + noise() * 2.0)
+    })
+}
+
+/// Everything that a float may be.
+fn wild(shape: &[usize]) -> ArrayD<f32> {
+    let values =
+        [0.0, -0.0, 1.0, -1.0, f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 1e-40, -1e-42, f32::MAX, f32::MIN, 0.5];
+    let mut i = 0;
+    ArrayD::from_shape_simple_fn(IxDyn(shape), || {
+        i += 1;
+        values[i * i % values.len()]
+    })
+}
+
 /// The bytes of a feature, for comparison with a file.
 fn bytes(feature: &Feature) -> Vec<u8> {
     match feature {
@@ -51,8 +77,8 @@ fn bytes(feature: &Feature) -> Vec<u8> {
     }
 }
 
-fn profiles() -> [Arc<Profile>; 2] {
-    ["waves", "rectified"]
+fn profiles() -> [Arc<Profile>; 3] {
+    ["waves", "rectified", "bursts"]
         .map(|name| Arc::new(Profile::load(folder().join(format!("{name}.profile.safetensors"))).unwrap()))
 }
 
@@ -77,7 +103,14 @@ fn write_missing() {
             Profile::fit(&mut samples, None, &options, &mut |_| {}).unwrap().save(&path).unwrap();
         }
     }
-    let [profile, rectified] = profiles();
+    let path = folder.join("bursts.profile.safetensors");
+    if !path.exists() {
+        let mut samples: Vec<_> = (0..40).map(bursts).collect();
+        let axes = Some(Axes { channels: 3, batch: Some(0) });
+        let options = FitOptions { axes, blocks: Some(vec![3]), target: 0.02, ..FitOptions::default() };
+        Profile::fit(&mut samples, None, &options, &mut |_| {}).unwrap().save(&path).unwrap();
+    }
+    let [profile, rectified, bursting] = profiles();
     let stream = |name: &str, mut encoder: Encoder, view: FeatureView<'_>, quality: Quality| {
         let stream = encoder.encode(view, quality).unwrap();
         let feature = decoder().decode(&stream).unwrap();
@@ -96,7 +129,12 @@ fn write_missing() {
     // Several planes in one chunk: the row above the first of a plane is in another plane.
     let views: Vec<_> = (200..204).map(|seed| waves(seed, true)).collect();
     let planes = ndarray::concatenate(ndarray::Axis(0), &views.iter().map(|v| v.view()).collect::<Vec<_>>()).unwrap();
-    stream("profile-rectified-planes", Encoder::with_profile(rectified).chunks(1), (&planes).into(), scale(0.5));
+    stream(
+        "profile-rectified-planes",
+        Encoder::with_profile(rectified.clone()).chunks(1),
+        (&planes).into(),
+        scale(0.5),
+    );
     stream("plain-rectified", Encoder::plain(), (&third).into(), scale(0.5));
     let other_size = f32s.slice(ndarray::s![0, ..6, .., ..]).to_owned();
     stream("profile-other-size", Encoder::with_profile(profile.clone()).chunks(2), (&other_size).into(), scale(0.5));
@@ -111,12 +149,127 @@ fn write_missing() {
     stream("lossless-i8", Encoder::lossless(), (&i8s).into(), scale(1.0));
     stream("plain-empty", Encoder::plain(), (&feature::<f32>(&[0, 3, 2], 1.0)).into(), scale(1.0));
     stream("lossless-empty", Encoder::lossless(), (&feature::<u8>(&[2, 0], 1.0)).into(), scale(1.0));
+
+    // Every dtype and every rank.
+    let bf16s = feature::<bf16>(&[6, 7, 8], 2.0);
+    stream("2-plain-bf16", Encoder::plain(), (&bf16s).into(), scale(0.7));
+    stream("2-plain-f16", Encoder::plain(), (&halves).into(), scale(0.5));
+    stream("2-plain-i8", Encoder::plain().chunks(2), (&i8s).into(), scale(0.5));
+    stream("2-plain-u8", Encoder::plain(), (&u8s).into(), scale(0.5));
+    for rank in 1..=8 {
+        let shape: Vec<usize> = (0..rank).map(|axis| 2 + (axis * 5 + rank) % 4).collect();
+        stream(&format!("2-plain-rank-{rank}"), Encoder::plain(), (&feature::<f32>(&shape, 1.0)).into(), scale(1.0));
+    }
+    // Every number of lanes, with groups that they do not fill; several numbers of chunks.
+    let wide = feature::<f32>(&[1, 45, 9, 7], 1.0);
+    for lanes in [1, 2, 4, 8, 16, 32] {
+        let encoder = Encoder::plain().lanes(lanes);
+        stream(&format!("2-plain-lanes-{lanes}"), encoder, (&wide).into(), scale(0.25));
+    }
+    for chunks in [2, 5, 9] {
+        let encoder = Encoder::plain().chunks(chunks).checksums(chunks == 5);
+        stream(&format!("2-plain-chunks-{chunks}"), encoder, (&wide).into(), scale(1.0));
+    }
+    // Fine and coarse steps, one value, nothing, everything.
+    stream("2-plain-escapes", Encoder::plain().lanes(16), (&wide).into(), scale(0.003));
+    stream("2-plain-coarse", Encoder::plain(), (&wide).into(), scale(60.0));
+    stream("2-plain-zeros", Encoder::plain(), (&ArrayD::<f32>::zeros(IxDyn(&[3, 4, 5]))).into(), scale(1.0));
+    stream("2-plain-constant", Encoder::plain(), (&ArrayD::from_elem(IxDyn(&[5, 6, 7]), 3.25f32)).into(), scale(1.0));
+    stream("2-plain-wild", Encoder::plain(), (&wild(&[4, 5, 6])).into(), scale(1.0));
+    stream("2-plain-one", Encoder::plain(), (&ArrayD::from_elem(IxDyn(&[1]), -7.5f32)).into(), scale(1.0));
+    stream("2-plain-checksum", Encoder::plain().checksums(true), (&bf16s).into(), scale(1.0));
+    stream("2-plain-budget", Encoder::plain(), (&wide).into(), Quality::Bytes(500));
+    stream("2-plain-rectified", Encoder::plain().lanes(2), (&third).into(), scale(0.2));
+    let last = FeatureView::from(&wide).channel_axis(3).batch_axis(None);
+    stream("2-plain-channels-last", Encoder::plain(), last, scale(1.0));
+    // Noise that is not worth more bytes than itself.
+    let noise = feature::<u8>(&[64, 9], 400.0);
+    stream("2-plain-too-fine", Encoder::plain(), (&noise).into(), scale(0.001));
+
+    let short = feature::<f32>(&[3, 5, 7], 1.0);
+    for bits in 1..=8 {
+        let encoder = packed(bits, if bits % 2 == 0 { Clip::MinMax } else { Clip::Aciq });
+        stream(&format!("2-packed-{bits}"), encoder.checksums(bits == 5), (&short).into(), scale(1.0));
+    }
+    stream("2-packed-i8", packed(3, Clip::MinMax), (&i8s).into(), scale(1.0));
+    stream("2-packed-bf16", packed(6, Clip::MinMax), (&bf16s).into(), scale(1.0));
+    stream("2-packed-wild", packed(4, Clip::MinMax), (&wild(&[3, 17])).into(), scale(1.0));
+
+    stream("2-lossless-f32", Encoder::lossless(), (&wild(&[2, 3, 40])).into(), scale(1.0));
+    stream("2-lossless-bf16", Encoder::lossless(), (&bf16s).into(), scale(1.0));
+    stream("2-lossless-u8", Encoder::lossless().checksums(true), (&u8s).into(), scale(1.0));
+    let steps = ArrayD::from_shape_fn(IxDyn(&[4, 300]), |at| (at[1] / 10) as f32 * 0.25);
+    stream("2-lossless-steps", Encoder::lossless(), (&steps).into(), scale(1.0));
+
+    // Each profile, coarse and fine, in chunks and lanes, at another size, and with nothing to code.
+    for (name, profile, sample) in
+        [("waves", &profile, &first), ("rectified", &rectified, &third), ("bursts", &bursting, &bursts(300))]
+    {
+        let encoder = || Encoder::with_profile(profile.clone());
+        let (channels, columns) = if name == "bursts" { (3, 2) } else { (1, 3) };
+        stream(&format!("2-{name}"), encoder(), FeatureView::from(sample).channel_axis(channels), scale(1.0));
+        stream(
+            &format!("2-{name}-fine"),
+            encoder().lanes(32),
+            FeatureView::from(sample).channel_axis(channels),
+            scale(0.02),
+        );
+        stream(
+            &format!("2-{name}-coarse"),
+            encoder().checksums(true),
+            FeatureView::from(sample).channel_axis(channels),
+            scale(8.0),
+        );
+        stream(&format!("2-{name}-silent"), encoder(), FeatureView::from(sample).channel_axis(channels), scale(5000.0));
+        let views = [sample.view(), sample.view(), sample.view()];
+        let batch = ndarray::concatenate(ndarray::Axis(0), &views).unwrap();
+        stream(
+            &format!("2-{name}-batch"),
+            encoder().checksums(true),
+            FeatureView::from(&batch).channel_axis(channels),
+            scale(0.5),
+        );
+        let narrow = sample.slice_axis(ndarray::Axis(columns), (1..6).into()).to_owned();
+        stream(
+            &format!("2-{name}-narrow"),
+            encoder().chunks(2).lanes(4),
+            FeatureView::from(&narrow).channel_axis(channels),
+            scale(0.3),
+        );
+    }
+    let bytes_of_waves = first.mapv(|x| (x * 10.0 + 100.0) as u8);
+    stream("2-waves-u8", Encoder::with_profile(profile.clone()), (&bytes_of_waves).into(), scale(1.0));
+    stream("2-waves-wild", Encoder::with_profile(profile.clone()), (&wild(&[1, 6, 8, 8])).into(), scale(1.0));
+    let none = ArrayD::<f32>::zeros(IxDyn(&[0, 6, 8, 8]));
+    stream("2-waves-empty", Encoder::with_profile(profile), (&none).into(), scale(1.0));
+}
+
+/// The hash of every file, as `sha256sum` writes and checks them.
+fn manifest() -> String {
+    let mut names: Vec<_> = fs::read_dir(folder()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    names.sort();
+    let names = names.iter().map(|name| name.to_str().unwrap()).filter(|&name| name != MANIFEST);
+    let line = |name: &str| {
+        let hash = hmac_sha256::Hash::hash(&fs::read(folder().join(name)).unwrap());
+        let hex: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
+        format!("{hex}  {name}\n")
+    };
+    names.map(line).collect()
+}
+
+const MANIFEST: &str = "SHA256SUMS";
+
+#[test]
+fn the_golden_files_are_those_of_the_manifest() {
+    let written = fs::read_to_string(folder().join(MANIFEST)).unwrap();
+    assert_eq!(manifest(), written, "a golden file was changed, or one was added without the manifest");
 }
 
 #[test]
 fn golden_streams_decode_to_what_they_always_did() {
     if std::env::var_os("NARROWS_WRITE_VECTORS").is_some() {
         write_missing();
+        fs::write(folder().join(MANIFEST), manifest()).unwrap();
     }
     let mut decoder = decoder();
     let mut count = 0;
@@ -129,5 +282,5 @@ fn golden_streams_decode_to_what_they_always_did() {
             count += 1;
         }
     }
-    assert!(count >= 18, "{count} golden streams");
+    assert!(count >= 80, "{count} golden streams");
 }
