@@ -91,11 +91,20 @@ for what in inline-8bit-counters pc-table trace-compares; do
 done
 export RUSTFLAGS="--cfg fuzzing $passes -Zsanitizer=address"
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR-$here/target}
-folder_of() { [ "$1" = checked ] && echo release || echo unchecked; }
+bins="$CARGO_TARGET_DIR/bin"
 for build in $builds; do
-    started=$SECONDS
-    cargo build --manifest-path "$here/Cargo.toml" --quiet --locked --target "$host" --features "$features" \
-        --profile "$(folder_of "$build")" $(printf -- '--bin %s ' $chosen) || die "the build failed"
+    started=$SECONDS unchecked=()
+    if [ "$build" = shipped ]; then
+        for what in debug-assertions overflow-checks; do
+            unchecked+=(--config "profile.release.$what=false" --config "profile.release.package.narrows.$what=false")
+        done
+    fi
+    # shellcheck disable=SC2046
+    cargo build --manifest-path "$here/Cargo.toml" --quiet --locked --release --target "$host" "${unchecked[@]}" \
+        --features "$features" $(printf -- '--bin %s ' $chosen) || die "the build failed"
+    # Both builds put their programs in one place.
+    mkdir -p "$bins/$build"
+    for name in $chosen; do ln -f "$CARGO_TARGET_DIR/$host/release/$name" "$bins/$build/$name"; done
     echo "built ($build, $(rustc --version | cut -d' ' -f2)) in $((SECONDS - started)) s"
 done
 [ -z "$only_build" ] || exit 0
@@ -108,7 +117,7 @@ fuzz() {
     local leaks=1
     # Vulkan drivers keep what they allocate until the process ends.
     [ "$name" != gpu_decode ] || leaks=0
-    ASAN_OPTIONS="detect_leaks=$leaks:${ASAN_OPTIONS-}" "$CARGO_TARGET_DIR/$host/$(folder_of "$build")/$name" \
+    ASAN_OPTIONS="detect_leaks=$leaks:${ASAN_OPTIONS-}" "$bins/$build/$name" \
         -max_len="$longest" -rss_limit_mb="$memory" -timeout="$slowest" "$@"
 }
 

@@ -22,7 +22,7 @@ pub static PROFILES: LazyLock<[Arc<Profile>; 2]> =
 
 /// Limits that keep one run short.
 pub fn limits(output_bytes: u64) -> Limits {
-    Limits { output_bytes, chunks: 1024, channels: 4096, profile_bytes: 1 << 20, ..Limits::default() }
+    Limits { output_bytes, chunks: 1024, channels: 4096, ..Limits::default() }
 }
 
 /// A decoder with the golden profiles.
