@@ -4,7 +4,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use narrows::Backend;
-use narrows_fuzz::{Input, decode_everywhere};
+use narrows_fuzz::{CASE_BYTES, Input, decode_everywhere};
 
 fuzz_target!(|input: Input| {
     if let Input::Patched(case, _) = &input {
@@ -15,10 +15,10 @@ fuzz_target!(|input: Input| {
             assert_eq!(encode(backend.clone()), expected, "{backend} differs from portable");
         }
         if let Ok(stream) = expected {
-            decode_everywhere(&stream, 4 << 20).expect("the stream of the encoder");
+            decode_everywhere(&stream, CASE_BYTES).expect("the stream of the encoder");
         }
     }
     if let Some(bytes) = input.bytes() {
-        let _ = decode_everywhere(&bytes, 4 << 20);
+        let _ = decode_everywhere(&bytes, CASE_BYTES);
     }
 });

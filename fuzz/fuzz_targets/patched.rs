@@ -3,14 +3,14 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use narrows_fuzz::{Case, Fields, Patch, check_shape, decoder};
+use narrows_fuzz::{CASE_BYTES, Case, Fields, Patch, check_shape, decoder};
 
 fuzz_target!(|input: (Case, Vec<Patch>)| {
     let (case, patches) = input;
     let Some(stream) = case.stream() else { return };
     let mut fields = Fields::read(&stream);
     assert_eq!(fields.write(), stream);
-    let mut decoder = decoder(4 << 20);
+    let mut decoder = decoder(CASE_BYTES);
     for patch in patches.iter().take(8) {
         fields.apply(patch);
         let changed = fields.write();

@@ -4,7 +4,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use narrows::{Backend, Error, Info, Quality};
-use narrows_fuzz::{Case, Method, bits, decoder};
+use narrows_fuzz::{CASE_BYTES, Case, Method, bits, decoder};
 
 fuzz_target!(|case: Case| {
     let feature = case.feature();
@@ -26,7 +26,7 @@ fuzz_target!(|case: Case| {
         assert!(stream.len() <= budget);
     }
     let info = Info::read(&stream).expect("the header of the encoder");
-    let back = decoder(4 << 20).decode(&stream).expect("the stream of the encoder");
+    let back = decoder(CASE_BYTES).decode(&stream).expect("the stream of the encoder");
     assert_eq!((back.dtype(), back.shape()), (case.dtype, &case.shape[..]));
     match case.method {
         Method::Lossless => assert_eq!(bits(&back), bits(&feature)),

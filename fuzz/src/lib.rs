@@ -10,6 +10,9 @@ use narrows::{Backend, Decoder, Error, Feature, Info, Layout, Limits, Profile};
 pub use case::{Case, Input, Method, Values};
 pub use fields::{Fields, Patch};
 
+/// Enough bytes for every feature of a [`Case`], padding included.
+pub const CASE_BYTES: u64 = 64 << 20;
+
 /// The files of the golden profiles.
 pub const PROFILE_FILES: [&[u8]; 2] = [
     include_bytes!("../../tests/vectors/waves.profile.safetensors"),
