@@ -23,6 +23,9 @@ mod codec;
 mod container;
 mod entropy;
 mod error;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 mod geometry;
 mod kernels;
 mod limits;

@@ -1,47 +1,16 @@
 //! Proves that encoders and decoders keep their buffers: once warm, encoding into a reused `Vec`
 //! allocates nothing, and decoding allocates the output and nothing else.
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
+#[path = "support/counting.rs"]
+mod counting;
+
 use std::sync::Arc;
+
+use counting::allocations;
 
 use narrows::fit::FitOptions;
 use narrows::{Clip, Decoder, Encoder, Packed, Profile, Quality};
 use ndarray::{ArrayD, IxDyn};
-
-struct Counting;
-
-thread_local! {
-    static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
-}
-
-#[allow(unsafe_code)]
-// SAFETY: every call is passed on to the system allocator unchanged; counting does not allocate.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        let _ = ALLOCATIONS.try_with(|count| count.set(count.get() + 1));
-        // SAFETY: the caller's promises are the system allocator's own.
-        unsafe { System.alloc(layout) }
-    }
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: as above.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        let _ = ALLOCATIONS.try_with(|count| count.set(count.get() + 1));
-        // SAFETY: as above.
-        unsafe { System.realloc(pointer, layout, size) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
-
-fn allocations(body: impl FnOnce()) -> usize {
-    let before = ALLOCATIONS.with(Cell::get);
-    body();
-    ALLOCATIONS.with(Cell::get) - before
-}
 
 fn feature(seed: usize) -> ArrayD<f32> {
     ArrayD::from_shape_fn(IxDyn(&[1, 16, 12, 12]), |at| {

@@ -125,6 +125,15 @@ fn profile_streams_are_equal_for_every_shape_and_quality() {
 }
 
 #[test]
+fn rows_without_columns_leave_nothing_to_decide() {
+    for profile in profiles() {
+        let feature = ArrayD::<f32>::zeros(IxDyn(&[1, profile.layout().channels(), 3, 0]));
+        let encoder = Encoder::with_profile(profile.clone()).rdo(true);
+        check(&encoder, Some(&profile), &FeatureView::from(&feature), Quality::Scale(0.5));
+    }
+}
+
+#[test]
 fn every_lane_and_chunk_count_is_equal() {
     let feature = noise::<f32>(&[70, 12, 11], 5, 60.0, true);
     let view = FeatureView::from(&feature);

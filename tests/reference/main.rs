@@ -31,7 +31,7 @@ fn vector(name: &str) -> PathBuf {
 
 fn golden_profiles() -> Vec<Pair> {
     let file = |name: &str| fs::read(vector(name)).expect("golden profile");
-    ["waves", "rectified"].map(|name| Pair::read(&file(&format!("{name}.profile.safetensors")))).into()
+    ["waves", "rectified", "bursts"].map(|name| Pair::read(&file(&format!("{name}.profile.safetensors")))).into()
 }
 
 /// Golden profiles, then random ones.
@@ -48,7 +48,7 @@ fn golden_streams_decode() {
         if path.extension().is_some_and(|extension| extension == "stream") {
             let decoded = decoder::decode(&fs::read(&path).expect("stream"), &profiles);
             let bytes = fs::read(path.with_extension("feature")).expect("feature");
-            assert_eq!(decoded.map(|decoded| decoded.bytes), Ok(bytes), "{}", path.display());
+            assert!(decoded.map(|decoded| decoded.bytes) == Ok(bytes), "{}", path.display());
             seen += 1;
         }
     }

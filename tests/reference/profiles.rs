@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use safetensors::{Dtype, tensor::TensorView};
-use sha2::{Digest, Sha256};
+use hmac_sha256::Hash;
+use safetensors::tensor::{Dtype, TensorView};
 
 /// A small generator (splitmix64).
 pub struct Random(pub u64);
@@ -71,10 +71,9 @@ pub fn random(seed: u64) -> Vec<u8> {
     let (n, matrices) = (bands * c, if r.below(2) == 0 { 0 } else { 1 + r.below(bands.min(3)) });
     let map = if context == 1 { 8 } else { 0 };
     let first = r.between(-150, 0);
-    let offset = if context == 0 { 0 } else { 30 }; // no context, no offset
     // A channel matrix that mostly keeps its components, at 14 bits, below the bounds on rows and columns.
     let mut matrix = || {
-        let cell = |at: usize| r.between(-800, 800) + if at % (c + 1) == 0 { 12_000 } else { 0 };
+        let cell = |at: usize| r.between(-800, 800) + if at.is_multiple_of(c + 1) { 12_000 } else { 0 };
         (0..c * c).map(cell).collect::<Vec<_>>()
     };
     let matrix_pairs: Vec<_> = (0..matrices).map(|_| (matrix(), matrix())).collect();
@@ -89,7 +88,7 @@ pub fn random(seed: u64) -> Vec<u8> {
             (0..count).map(|_| r.below(g.max(1)) as i64).collect()
         }),
         ("bank", Dtype::U16, vec![104, 32], (0..104).flat_map(|_| table(&mut r)).collect()),
-        ("context_offset", Dtype::I8, vec![8], r.many(8, -offset, offset)),
+        ("context_offset", Dtype::I8, vec![8], r.many(8, -30, 30)),
         ("dct.columns", Dtype::I16, vec![ww, ww], dct(ww, 13)),
         ("dct.rows", Dtype::I16, vec![hh, hh], dct(hh, 14)),
         (
@@ -116,13 +115,13 @@ pub fn random(seed: u64) -> Vec<u8> {
         r.between(1, 12),
         r.between(1, 12),
     );
-    let mut hash = Sha256::new();
+    let mut hash = Hash::new();
     hash.update(&scalars);
     let mut views = BTreeMap::new();
     let bytes: Vec<(Vec<u8>, _)> = tensors
         .into_iter()
         .map(|(name, dtype, shape, values)| {
-            let size = dtype.bitsize() / 8;
+            let size = dtype.size();
             let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()[..size].to_vec()).collect();
             hash.update(name);
             hash.update((bytes.len() as u64).to_le_bytes());
@@ -136,5 +135,5 @@ pub fn random(seed: u64) -> Vec<u8> {
     let hash = u64::from_le_bytes(hash.finalize()[..8].try_into().expect("eight bytes"));
     let text = format!(r#"{{"hash":"{hash:016x}","notes":"made of random numbers","profile":{scalars}}}"#);
     let metadata = std::collections::HashMap::from([("narrows".to_string(), text)]);
-    safetensors::serialize(views, Some(metadata)).expect("file")
+    safetensors::serialize(views, &Some(metadata)).expect("file")
 }

@@ -129,6 +129,10 @@ impl Decider<'_> {
     ) {
         let Decider { model, plan, .. } = self;
         let (channels, width) = (model.channels, plan.channels);
+        if symbols.is_empty() {
+            // Rows of no columns cannot be told apart.
+            return;
+        }
         near.start_chunk(model);
         let rows = coefficients.chunks_exact(width * model.columns);
         for (row, (coefficients, symbols)) in rows.zip(symbols.chunks_exact_mut(channels * model.columns)).enumerate() {

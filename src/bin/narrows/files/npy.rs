@@ -6,10 +6,16 @@ use anyhow::{Context, Result, bail};
 use half::{bf16, f16};
 use narrows::{Dtype, Element, Feature};
 use ndarray::{ArrayD, IxDyn, ShapeBuilder};
-use ndarray_npy::npy::header::{Header, Layout};
+use ndarray_npy::npy::header::{Header, Layout, ReadHeaderError};
 
 /// The first bytes of a `.npy` file.
 pub const MAGIC: &[u8] = b"\x93NUMPY";
+
+/// Longest header; that of a feature has about a hundred bytes.
+const MAX_HEADER: usize = 10_000;
+/// Most brackets that a header opens, that of a feature having two: each one inside another doubles the time that the
+/// parser takes.
+const MAX_BRACKETS: usize = 8;
 
 /// What the header of a `.npy` file says.
 pub struct Description {
@@ -24,9 +30,11 @@ pub struct Description {
 impl Description {
     /// Reads a header; the reader is left at the first element.
     pub fn read(reader: &mut impl Read) -> Result<Description> {
-        let text = header_bytes(reader)?;
-        let header =
-            Header::from_reader(&mut &text[..]).map_err(|error| anyhow::anyhow!("a damaged .npy header: {error}"))?;
+        let header = Self::header_bytes(reader)?;
+        let header = Header::from_reader(&mut &header[..]).map_err(|error| match error {
+            ReadHeaderError::Io(_) => anyhow::anyhow!("the .npy header is cut off"),
+            other => anyhow::anyhow!("a damaged .npy header: {other}"),
+        })?;
         let descriptor = header.type_descriptor.to_string();
         let dtype = match descriptor.trim_matches('\'') {
             "<f4" => Dtype::F32,
@@ -41,6 +49,26 @@ impl Description {
         Ok(Description { dtype, shape: header.shape, fortran: matches!(header.layout, Layout::Fortran) })
     }
 
+    /// The bytes of a header, as many as there are of it; its claims on memory and stack are checked.
+    fn header_bytes(reader: &mut impl Read) -> Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        let mut take = |count: usize| -> Result<Vec<u8>> {
+            reader.take(count as u64).read_to_end(&mut bytes).context("the .npy header cannot be read")?;
+            Ok(bytes.clone())
+        };
+        // Magic and version, then the length: two bytes in version 1, four in later ones.
+        let field = if take(8)?.get(6) == Some(&1) { 2 } else { 4 };
+        let length = take(field)?.iter().skip(8).rev().fold(0, |length, &byte| length << 8 | usize::from(byte));
+        if length > MAX_HEADER {
+            bail!("a damaged .npy header: it claims {length} bytes, that of a feature has about a hundred");
+        }
+        let bytes = take(length)?;
+        if bytes.iter().filter(|&byte| b"([{".contains(byte)).count() > MAX_BRACKETS {
+            bail!("the .npy header is not that of a plain array: more than {MAX_BRACKETS} brackets");
+        }
+        Ok(bytes)
+    }
+
     /// Number of bytes of all elements. Axes of length 0 count as 1 in the check that memory can hold them.
     pub fn bytes(&self) -> Result<usize> {
         let mut sizes = self.shape.iter().map(|&size| size.max(1));
@@ -49,45 +77,6 @@ impl Description {
             .context("the .npy header claims more elements than memory can hold")?;
         Ok(if self.shape.contains(&0) { 0 } else { most })
     }
-}
-
-/// Largest header that is read.
-const MAX_HEADER: usize = 1 << 20;
-/// Deepest nesting of brackets in a header; numpy's have two.
-const MAX_DEPTH: usize = 16;
-
-/// The header with all before it, of a length and depth that parsing can stand.
-fn header_bytes(reader: &mut impl Read) -> Result<Vec<u8>> {
-    let cut_off = || "the .npy header is cut off";
-    // Magic, version, then the length in two bytes, or from version 2 on in four.
-    let mut bytes = vec![0; MAGIC.len() + 4];
-    reader.read_exact(&mut bytes).with_context(cut_off)?;
-    if !bytes.starts_with(MAGIC) {
-        bail!("it is not a .npy file");
-    }
-    if bytes[MAGIC.len()] > 1 {
-        bytes.resize(MAGIC.len() + 6, 0);
-        reader.read_exact(&mut bytes[MAGIC.len() + 4..]).with_context(cut_off)?;
-    }
-    let length = bytes[MAGIC.len() + 2..].iter().rev().fold(0usize, |length, &byte| length << 8 | usize::from(byte));
-    if length > MAX_HEADER {
-        bail!("a .npy header of {length} bytes: at most {MAX_HEADER} are read");
-    }
-    let start = bytes.len();
-    bytes.resize(start + length, 0);
-    reader.read_exact(&mut bytes[start..]).with_context(cut_off)?;
-    let mut depth = 0usize;
-    for byte in &bytes[start..] {
-        match byte {
-            b'(' | b'[' | b'{' => depth += 1,
-            b')' | b']' | b'}' => depth = depth.saturating_sub(1),
-            _ => {}
-        }
-        if depth > MAX_DEPTH {
-            bail!("a damaged .npy header: brackets in brackets, {MAX_DEPTH} deep");
-        }
-    }
-    Ok(bytes)
 }
 
 /// The array in the bytes of a `.npy` file.
@@ -159,4 +148,39 @@ pub fn from_element_bytes(dtype: Dtype, shape: &[usize], bytes: &[u8]) -> Result
         Dtype::I8 => Feature::I8(array(shape, bytes, i8::from_le_bytes)?),
         Dtype::U8 => Feature::U8(array(shape, bytes, u8::from_le_bytes)?),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A file that ends with its header.
+    fn file(version: u8, length: u32, text: &str) -> Vec<u8> {
+        let field = if version == 1 { 2 } else { 4 };
+        [MAGIC, &[version, 0], &length.to_le_bytes()[..field], text.as_bytes()].concat()
+    }
+
+    #[test]
+    fn the_claimed_length_of_a_header_is_not_allocated() {
+        let error = parse(&file(3, u32::MAX, "{")).err().unwrap().to_string();
+        assert!(error.contains("claims 4294967295 bytes"), "{error}");
+        let error = parse(&file(2, 1000, "{")).err().unwrap().to_string();
+        assert!(error.contains("cut off"), "{error}");
+    }
+
+    #[test]
+    fn nested_brackets_in_a_header_do_not_take_exponential_time() {
+        let text = format!("{}\n", "[".repeat(60));
+        let error = parse(&file(1, text.len() as u32, &text)).err().unwrap().to_string();
+        assert!(error.contains("brackets"), "{error}");
+    }
+
+    #[test]
+    fn a_header_of_any_version_is_read() {
+        let text = "{'descr': '|u1', 'fortran_order': False, 'shape': (3,), }\n";
+        for version in 1..=3 {
+            let bytes = [&file(version, text.len() as u32, text)[..], &[7, 8, 9]].concat();
+            assert_eq!(parse(&bytes).unwrap().to_f32().into_raw_vec_and_offset().0, [7.0, 8.0, 9.0]);
+        }
+    }
 }

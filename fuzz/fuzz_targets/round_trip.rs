@@ -1,0 +1,43 @@
+//! Any feature, encoded and decoded: shape and dtype come back, in the lossless mode every bit; sizes are what was
+//! promised; the same call gives the same bytes.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use narrows::{Backend, Error, Info, Quality};
+use narrows_fuzz::{CASE_BYTES, Case, Method, bits, decoder};
+
+fuzz_target!(|case: Case| {
+    let feature = case.feature();
+    let view = case.view(&feature);
+    let mut encoder = case.encoder(Backend::detect());
+    let result = encoder.encode(view.clone(), case.quality);
+    assert_eq!(encoder.encode(view.clone(), case.quality), result, "used again");
+    let stream = match result {
+        Ok(stream) => stream,
+        Err(Error::InvalidInput(_)) => return,
+        Err(Error::LimitExceeded { needed, limit, .. }) => {
+            assert!(matches!(case.quality, Quality::Bytes(budget) if budget as u64 == limit && needed > limit));
+            return;
+        }
+        Err(other) => panic!("{other}"),
+    };
+    assert_eq!(case.encoder(Backend::detect()).encode(view, case.quality).as_ref(), Ok(&stream), "made anew");
+    if let Quality::Bytes(budget) = case.quality {
+        assert!(stream.len() <= budget);
+    }
+    let info = Info::read(&stream).expect("the header of the encoder");
+    let back = decoder(CASE_BYTES).decode(&stream).expect("the stream of the encoder");
+    assert_eq!((back.dtype(), back.shape()), (case.dtype, &case.shape[..]));
+    match case.method {
+        Method::Lossless => assert_eq!(bits(&back), bits(&feature)),
+        Method::Packed(packed) => {
+            let elements = case.shape.iter().product();
+            assert_eq!(info.payload_bytes, 6 + packed.payload_bytes(elements));
+            assert!(info.header_bytes <= 53);
+        }
+        Method::Plain | Method::Profile(_) => {
+            assert!(case.lanes.is_none_or(|lanes| info.lanes == lanes));
+            assert!(case.chunks.is_none_or(|chunks| info.chunks <= chunks.max(1)));
+        }
+    }
+});

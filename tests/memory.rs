@@ -1,0 +1,161 @@
+//! Proves what a stream may make the decoder allocate: next to nothing before its payload can be what it claims, and then
+//! little beside the bytes and the feature. One test, in a process of its own: the counter counts every thread.
+
+#[path = "support/counting.rs"]
+mod counting;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use counting::{held as held_now, peak};
+
+use half::f16;
+use narrows::{Backend, Clip, Decoder, Element, Encoder, FeatureView, Packed, Profile, Quality};
+use ndarray::{ArrayD, IxDyn};
+
+/// Most bytes before the payload has proved itself.
+const UNPROVED: usize = 64 << 10;
+
+fn file(name: &str) -> Vec<u8> {
+    std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors").join(name)).unwrap()
+}
+
+fn profiles() -> Vec<Arc<Profile>> {
+    let names = ["waves", "rectified", "bursts"];
+    names.map(|name| Arc::new(Profile::from_bytes(&file(&format!("{name}.profile.safetensors"))).unwrap())).into()
+}
+
+fn varint(mut value: u64, out: &mut Vec<u8>) {
+    while value >= 128 {
+        out.push(value as u8 | 128);
+        value >>= 7;
+    }
+    out.push(value as u8);
+}
+
+/// A plain stream that claims this shape (channels first) and this many chunks, with levels of one bit each.
+fn claim(shape: [u64; 3], chunks: u64, payload: usize) -> Vec<u8> {
+    let mut out = vec![0xf7, 0b0110_1101, if chunks > 1 { 3 } else { 1 }, 0x34, 0xf0];
+    shape.iter().for_each(|&size| varint(size, &mut out));
+    if chunks > 1 {
+        varint(chunks, &mut out);
+        (1..chunks).for_each(|_| varint(payload as u64 / chunks, &mut out));
+    }
+    out.extend([0, 5, 100, 1, 1]);
+    out.extend(vec![0xff; shape[0].div_ceil(8) as usize]);
+    out.extend((0..payload).map(|i| (i * 151) as u8 | 1));
+    out
+}
+
+fn claims_cost_nothing() {
+    let mut streams = vec![
+        // 256 MiB on the word of a few bytes.
+        claim([1, 16_384, 16_384], 1, 200),
+        claim([4096, 256, 256], 1, 4000),
+        claim([65_536, 64, 64], 1, 2000),
+        claim([1, 1, 268_435_456], 1, 128),
+        claim([1, 65_536, 4096], 65_536, 0),
+        claim([2, 60_000, 2], 60_000, 6_000_000),
+    ];
+    // Profiled streams of another size than the profile's.
+    for profile in ["waves", "rectified", "bursts"] {
+        let mut bytes = file(&format!("2-{profile}-narrow.stream"));
+        let layout = 12 + 2;
+        bytes.splice(layout..layout + 4, [1, 0xff, 0x1f, 0xff, 0x1f]);
+        streams.push(bytes);
+    }
+    for backend in Backend::available() {
+        let mut decoder = profiles().into_iter().fold(Decoder::new().backend(backend.clone()), Decoder::profile);
+        for bytes in &streams {
+            let (result, held) = peak(|| decoder.decode(bytes).map(drop));
+            assert!(result.is_err(), "{:?}", &bytes[..20]);
+            assert!(held <= UNPROVED, "{held} bytes for {:?} on {}: {result:?}", &bytes[..20], backend.name());
+        }
+    }
+}
+
+/// A feature that is not trivial, of which most symbols are.
+fn feature<T: Element>(shape: &[usize]) -> ArrayD<T> {
+    let mut state = 1u32;
+    ArrayD::from_shape_simple_fn(IxDyn(shape), || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        let noise = (state >> 8) as f32 / 16_777_216.0;
+        T::from_f32(if noise < 0.9 { 0.0 } else { (noise - 0.9) * 900.0 })
+    })
+}
+
+fn decoding_holds_little_beside_its_ends<T: Element>() {
+    // Square maps, many channels, one row, one column, two long rows, channels last.
+    let shapes: [&[usize]; 6] = [
+        &[1, 64, 300, 300],
+        &[1, 2048, 40, 40],
+        &[3, 1, 2_000_000],
+        &[1, 6_000_000, 1],
+        &[2, 2, 1_500_000],
+        &[700_000, 9],
+    ];
+    for shape in shapes {
+        let array = feature::<T>(shape);
+        let output = array.len() * size_of::<T>();
+        let packed = Encoder::packed(Packed { bits: 3, clip: Clip::MinMax });
+        for (name, mut encoder) in [
+            ("plain", Encoder::plain()),
+            ("chunks", Encoder::plain().chunks(64).checksums(true)),
+            ("packed", packed),
+            ("lossless", Encoder::lossless()),
+        ] {
+            if name == "chunks" && shape.len() < 4 {
+                continue;
+            }
+            let stream = encoder.encode(FeatureView::from(&array), Quality::Scale(2.0)).unwrap();
+            for backend in Backend::available().into_iter().rev().take(1).chain([Backend::Portable]) {
+                if output > 8 << 20 && matches!(backend, Backend::Portable) {
+                    continue;
+                }
+                let mut decoder = Decoder::new().backend(backend.clone());
+                let (result, held) = peak(|| decoder.decode(&stream));
+                let bound = (stream.len() + output) * 5 / 4 + (8 << 20);
+                // The stream itself was there before.
+                let held = held + stream.len();
+                assert!(held <= bound, "{name} {shape:?} of {:?}: {held} > {bound}, {}", T::DTYPE, backend.name());
+                assert_eq!(result.unwrap().shape(), shape);
+            }
+        }
+    }
+}
+
+fn a_profile_is_read_in_little_more_than_its_own_size() {
+    for name in ["waves", "rectified", "bursts"] {
+        let bytes = file(&format!("{name}.profile.safetensors"));
+        let before = held_now();
+        let (profile, held) = peak(|| Profile::from_bytes(&bytes).unwrap());
+        let own = held_now() - before;
+        assert!(held + bytes.len() <= (bytes.len() + own) * 5 / 4 + (8 << 20), "{held} for {own}");
+        drop(profile);
+        // Every prefix is refused without more.
+        for end in (0..bytes.len()).step_by(97) {
+            let (result, held) = peak(|| Profile::from_bytes(&bytes[..end]).map(drop));
+            assert!(result.is_err() && held <= 2 * bytes.len() + UNPROVED, "{held} for {end}");
+        }
+    }
+    // A header of a great many values.
+    let text = format!("{{\"__metadata__\":{{\"narrows\":\"[{}]\"}}}}", "0,".repeat(400_000));
+    let mut bytes = (text.len() as u64).to_le_bytes().to_vec();
+    bytes.extend_from_slice(text.as_bytes());
+    let (result, held) = peak(|| Profile::from_bytes(&bytes).map(drop));
+    assert!(result.is_err() && held <= UNPROVED, "{held}");
+}
+
+#[test]
+fn memory_is_bounded_by_what_is_there() {
+    // What is made once in a process.
+    let warm = Encoder::plain().encode(&feature::<f32>(&[8, 8, 8]), Quality::default()).unwrap();
+    for backend in Backend::available() {
+        Decoder::new().backend(backend).decode(&warm).unwrap();
+    }
+    claims_cost_nothing();
+    a_profile_is_read_in_little_more_than_its_own_size();
+    decoding_holds_little_beside_its_ends::<f32>();
+    decoding_holds_little_beside_its_ends::<f16>();
+    decoding_holds_little_beside_its_ends::<u8>();
+}
