@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use arbitrary::{Arbitrary, Unstructured};
+use hmac_sha256::Hash;
 use libfuzzer_sys::fuzz_target;
 use narrows::{Backend, Decoder, Encoder, FeatureView, Profile, Quality};
 use narrows_fuzz::{PROFILE_FILES, bits, limits};
@@ -13,7 +14,6 @@ use ndarray::{ArrayD, IxDyn};
 use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView, serialize};
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
 
 const SCALARS: [&str; 11] = [
     "batch_axis",
@@ -140,7 +140,7 @@ impl File {
     /// The hash of the content, as FORMAT.md has it.
     fn hash(&self) -> String {
         let known = SCALARS.map(|name| (name.to_string(), self.metadata["profile"][name].clone()));
-        let mut hasher = Sha256::new();
+        let mut hasher = Hash::new();
         hasher.update(Value::from(serde_json::Map::from_iter(known)).to_string());
         for tensor in &self.tensors {
             hasher.update(&tensor.name);

@@ -46,12 +46,13 @@ pub struct Case {
     pub chunks: Option<usize>,
     pub lanes: Option<usize>,
     pub rdo: bool,
+    pub checksums: bool,
 }
 
 impl<'a> Arbitrary<'a> for Case {
     fn arbitrary(u: &mut Unstructured<'a>) -> Result<Case> {
         let method = match u.int_in_range(0..=5)? {
-            0 => Method::Profile(0),
+            0 => Method::Profile(u.int_in_range(0..=1)? * 2),
             1 => Method::Profile(1),
             2 => Method::Packed(Packed { bits: u.int_in_range(0..=9)?, clip: *u.choose(&[Clip::Aciq, Clip::MinMax])? }),
             3 => Method::Lossless,
@@ -68,10 +69,10 @@ impl<'a> Arbitrary<'a> for Case {
         }
         let channels = u.int_in_range(0..=rank * 8)? % rank + usize::from(u.ratio(1, 64)?);
         let batch = if u.arbitrary()? { Some(u.int_in_range(0..=rank)?) } else { None };
-        if let (Method::Profile(_), Some(size)) = (method, shape.get_mut(channels))
+        if let (Method::Profile(number), Some(size)) = (method, shape.get_mut(channels))
             && !u.ratio(1, 32)?
         {
-            *size = 6;
+            *size = PROFILES[number].layout().channels();
         }
         let quality = match u.int_in_range(0..=7)? {
             0 => Quality::Bytes(usize::from(u.arbitrary::<u16>()?)),
@@ -81,9 +82,9 @@ impl<'a> Arbitrary<'a> for Case {
         };
         let chunks = if u.arbitrary()? { Some(u.int_in_range(0..=12)?) } else { None };
         let lanes = if u.arbitrary()? { Some(*u.choose(&[1, 2, 4, 8, 16, 32, 0, 3, 64])?) } else { None };
-        let (fortran, rdo, values) = (u.arbitrary()?, u.arbitrary()?, u.arbitrary()?);
+        let (fortran, rdo, checksums, values) = (u.arbitrary()?, u.arbitrary()?, u.ratio(1, 4)?, u.arbitrary()?);
         let axes = Axes { channels, batch };
-        Ok(Case { dtype, shape, axes, fortran, values, method, quality, chunks, lanes, rdo })
+        Ok(Case { dtype, shape, axes, fortran, values, method, quality, chunks, lanes, rdo, checksums })
     }
 }
 
@@ -144,7 +145,7 @@ impl Case {
             Method::Packed(packed) => Encoder::packed(packed),
             Method::Lossless => Encoder::lossless(),
         };
-        let encoder = encoder.rdo(self.rdo).backend(backend);
+        let encoder = encoder.rdo(self.rdo).checksums(self.checksums).backend(backend);
         let encoder = self.chunks.into_iter().fold(encoder, Encoder::chunks);
         self.lanes.into_iter().fold(encoder, Encoder::lanes)
     }

@@ -20,6 +20,8 @@ pub struct Fields {
     parts: Vec<Vec<u8>>,
     /// Lengths of byte planes.
     planes: Vec<u64>,
+    /// The checksum after the byte planes.
+    checksum: Vec<u8>,
     cut: Option<usize>,
 }
 
@@ -127,7 +129,12 @@ impl Fields {
             2 => params = reader.take(6).to_vec(),
             _ => {}
         }
+        let mut checksum = Vec::new();
         if mode == 3 {
+            if extension.is_some_and(|extension| extension & 4 != 0) {
+                let (planes, last) = reader.0.split_at(reader.0.len() - 4);
+                (reader.0, checksum) = (planes, last.to_vec());
+            }
             while !reader.0.is_empty() {
                 let length = reader.varint();
                 planes.push(length);
@@ -140,7 +147,22 @@ impl Fields {
             parts.push(reader.0.to_vec());
         }
         let cut = None;
-        Fields { magic, flags, hash, quality, extension, layout, dims, chunks, lengths, params, parts, planes, cut }
+        Fields {
+            magic,
+            flags,
+            hash,
+            quality,
+            extension,
+            layout,
+            dims,
+            chunks,
+            lengths,
+            params,
+            parts,
+            planes,
+            checksum,
+            cut,
+        }
     }
 
     /// The stream of these fields.
@@ -160,6 +182,7 @@ impl Fields {
             }
             out.extend_from_slice(part);
         }
+        out.extend_from_slice(&self.checksum);
         out.truncate(self.cut.unwrap_or(usize::MAX));
         out
     }

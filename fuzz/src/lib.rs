@@ -14,13 +14,14 @@ pub use fields::{Fields, Patch};
 pub const CASE_BYTES: u64 = 64 << 20;
 
 /// The files of the golden profiles.
-pub const PROFILE_FILES: [&[u8]; 2] = [
+pub const PROFILE_FILES: [&[u8]; 3] = [
     include_bytes!("../../tests/vectors/waves.profile.safetensors"),
     include_bytes!("../../tests/vectors/rectified.profile.safetensors"),
+    include_bytes!("../../tests/vectors/bursts.profile.safetensors"),
 ];
 
 /// The golden profiles.
-pub static PROFILES: LazyLock<[Arc<Profile>; 2]> =
+pub static PROFILES: LazyLock<[Arc<Profile>; 3]> =
     LazyLock::new(|| PROFILE_FILES.map(|file| Arc::new(Profile::from_bytes(file).expect("a golden profile"))));
 
 /// Limits that keep one run short.
