@@ -74,7 +74,7 @@ pub fn random(seed: u64) -> Vec<u8> {
     let offset = if context == 0 { 0 } else { 30 }; // no context, no offset
     // A channel matrix that mostly keeps its components, at 14 bits, below the bounds on rows and columns.
     let mut matrix = || {
-        let cell = |at: usize| r.between(-800, 800) + if at % (c + 1) == 0 { 12_000 } else { 0 };
+        let cell = |at: usize| r.between(-800, 800) + if at.is_multiple_of(c + 1) { 12_000 } else { 0 };
         (0..c * c).map(cell).collect::<Vec<_>>()
     };
     let matrix_pairs: Vec<_> = (0..matrices).map(|_| (matrix(), matrix())).collect();
