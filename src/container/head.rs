@@ -40,7 +40,7 @@ impl Head {
     /// Ends a stream of mode `Packed` or `Lossless`, whose body begins at `start`, in its checksum, if it shall have one.
     pub fn seal(header: &Header, start: usize, out: &mut Vec<u8>) {
         if header.checksums {
-            let checksum = Head::new(&out[..start], &[]).checksum(0, 1, &out[start..]);
+            let checksum = Head::new(&out[..start], &[]).checksum(0, header.lanes, &out[start..]);
             out.extend_from_slice(&checksum);
         }
     }
@@ -53,7 +53,7 @@ impl Head {
         let start = reader.offset();
         let end = reader.rest().len().checked_sub(CHECKSUM_BYTES).map(|body| start + body);
         let end = end.ok_or(Error::truncated("the checksum", bytes.len()))?;
-        if Head::new(&bytes[..start], &[]).checksum(0, 1, &bytes[start..end]) != bytes[end..] {
+        if Head::new(&bytes[..start], &[]).checksum(0, header.lanes, &bytes[start..end]) != bytes[end..] {
             return Err(Error::corrupt("the checksum of the stream does not match", start));
         }
         Ok(reader.ending_at(end))
