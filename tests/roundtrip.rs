@@ -6,7 +6,8 @@ use std::sync::Arc;
 use half::{bf16, f16};
 use narrows::fit::FitOptions;
 use narrows::{
-    Clip, Decoder, Dtype, Element, Encoder, Error, Feature, FeatureView, Info, Mode, Packed, Profile, Quality, decode,
+    Backend, Clip, Decoder, Dtype, Element, Encoder, Error, Feature, FeatureView, Info, Mode, Packed, Profile, Quality,
+    decode,
 };
 use ndarray::{ArrayD, IxDyn, ShapeBuilder};
 use proptest::prelude::*;
@@ -301,4 +302,26 @@ fn values_that_are_no_numbers_are_tamed() {
     assert_eq!(back[[0, 0, 0]], 0.0);
     assert!(back[[0, 0, 1]] >= 2.9 && back[[0, 1, 0]] <= -2.9);
     assert!((back[[1, 1, 1]] - 3.0).abs() < 0.05);
+}
+
+#[test]
+fn a_refused_stream_leaves_nothing_of_the_feature_before_it() {
+    let (first, second) =
+        (array::<f32>(&[1, 20, 30, 30], 1, false, 9.0), array::<f32>(&[1, 20, 30, 30], 2, false, 9.0));
+    for backend in Backend::available() {
+        let mut encoder = Encoder::plain().backend(backend.clone());
+        let stream = encoder.encode(&first, Quality::Scale(0.2)).unwrap();
+        let mut broken = encoder.encode(&second, Quality::Scale(0.2)).unwrap();
+        let end = broken.len() - 3;
+        broken[end] ^= 1;
+        let mut decoder = Decoder::new().backend(backend);
+        let mut feature = decoder.decode(&stream).unwrap();
+        assert!(decoder.decode_into(&broken, &mut feature).is_err());
+        // Neither the first feature nor the part of the second that was decoded before the error was seen.
+        let Feature::F32(array) = &feature else { panic!("another type") };
+        assert!(array.iter().all(|&x| x == 0.0));
+        // Nor does the decoder remember.
+        decoder.decode_into(&stream, &mut feature).unwrap();
+        assert_eq!(feature, Decoder::new().decode(&stream).unwrap());
+    }
 }

@@ -126,6 +126,12 @@ impl Decoder {
         self.decode_to(streams, &targets).into_iter().map(|result| result.map(|_| ())).collect()
     }
 
+    /// Fills what is left over of earlier features with garbage.
+    #[cfg(test)]
+    pub(crate) fn poison(&self) {
+        self.pool.poison(&self.device);
+    }
+
     /// Decodes a stream that has been read.
     pub(crate) fn decode_stream(&mut self, stream: &Stream<'_>) -> Result<Feature> {
         let prepared = [(0, Prepared { stream: stream.clone(), plan: plan_of(stream) })];

@@ -134,6 +134,12 @@ impl Encoder {
         }
     }
 
+    /// Fills what is left over of earlier features with garbage.
+    #[cfg(test)]
+    pub(crate) fn poison(&self) {
+        self.core.pool.poison(&self.core.device);
+    }
+
     /// Takes over the options of another encoder.
     pub(crate) fn set_options(&mut self, (chunks, lanes, rdo, checksums): (Option<usize>, Option<usize>, bool, bool)) {
         self.chunks = chunks;

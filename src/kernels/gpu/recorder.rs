@@ -151,6 +151,15 @@ impl Pool {
         self.buffers.insert((name, number), buffer.clone());
         Ok(buffer)
     }
+
+    /// Fills all buffers with garbage, as if features that no one shall see were left over in them.
+    #[cfg(test)]
+    pub fn poison(&self, device: &Device) {
+        for buffer in self.buffers.values() {
+            let garbage = 0xdead_beefu32.to_le_bytes().repeat(buffer.size() as usize / 4);
+            device.wgpu_queue().write_buffer(buffer, 0, &garbage);
+        }
+    }
 }
 
 /// The little-endian words of some bytes.

@@ -125,3 +125,43 @@ fn every_context_rule_with_and_without_rate_decisions() {
         }
     }
 }
+
+#[test]
+fn nothing_of_earlier_features_shows() {
+    let Some(device) = device() else { return };
+    let profiles = ["tests/vectors/waves.profile.safetensors", "tests/vectors/rectified.profile.safetensors"]
+        .map(|path| Arc::new(Profile::load(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap()));
+    let feature = |side: usize, seed: usize| {
+        ArrayD::from_shape_fn(IxDyn(&[2, 6, side, side + 3]), |at| {
+            ((at[1] * 5 + at[2] * at[3] + seed) as f32 * 0.37).sin() * (1.0 + (at[3] % 4) as f32)
+        })
+    };
+    for profile in [Some(&profiles[0]), Some(&profiles[1]), None] {
+        let (mut here, mut there) = match profile {
+            Some(profile) => {
+                (crate::Encoder::with_profile(profile.clone()), Encoder::with_profile(&device, profile.clone()))
+            }
+            None => (crate::Encoder::plain(), Encoder::plain(&device)),
+        };
+        let mut decoder = profiles.iter().cloned().fold(Decoder::new(&device), Decoder::profile);
+        // Large ones first, so that the small ones use parts of the buffers; a refused one in between.
+        for (number, side) in [33, 33, 9, 1, 20].into_iter().enumerate() {
+            for quality in [Quality::Scale(0.4), Quality::Bytes(700), Quality::Sqnr(15.0)] {
+                let feature = feature(side, number);
+                let Ok(expected) = here.encode(&feature, quality) else { continue };
+                there.poison();
+                assert!(there.encode(&feature, quality).unwrap() == expected, "{side} {quality:?}");
+                let decoded = profiles.iter().cloned().fold(crate::Decoder::new(), crate::Decoder::profile);
+                let decoded = decoded.clone().decode(&expected).unwrap();
+                decoder.poison();
+                assert!(decoder.decode(&expected).unwrap() == decoded, "{side} {quality:?}");
+                let mut broken = expected;
+                if let Some(last) = broken.last_mut() {
+                    *last ^= 0x55;
+                }
+                decoder.poison();
+                assert!(decoder.decode(&broken).is_err());
+            }
+        }
+    }
+}
