@@ -165,8 +165,11 @@ impl Profile {
         let fail = |what| Err(Error::corrupt(what, 0));
         let channels = self.layout.channels();
         Limits::check("channels", channels as u64, limits.channels)?;
-        let elements = self.layout.elements()?;
-        Limits::check("decoded bytes", (elements * self.layout.dtype.size()) as u64, limits.output_bytes)?;
+        self.layout.elements()?;
+        // Axes of length 0 count as 1, as in a stream: an empty feature has no endless positions either.
+        let sizes = self.layout.dims().iter().map(|&dim| u64::from(dim.max(1)));
+        let bytes = sizes.fold(self.layout.dtype.size() as u64, u64::saturating_mul);
+        Limits::check("decoded bytes", bytes, limits.output_bytes)?;
         if !(-126..=126).contains(&self.exponent) {
             return fail("the input exponent of the profile");
         }
@@ -232,4 +235,23 @@ fn bounded(matrix: &[i16], side: usize) -> bool {
         values.map(|&value| u64::from(value.unsigned_abs())).sum::<u64>() <= 65_535
     };
     (0..side).all(|i| sum(&mut matrix[i * side..][..side].iter()) && sum(&mut matrix[i..].iter().step_by(side)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tensor::{Axes, Dtype};
+
+    #[test]
+    fn a_profile_without_elements_has_no_endless_positions() {
+        let mut profile =
+            Profile::from_bytes(include_bytes!("../../tests/vectors/rectified.profile.safetensors")).unwrap();
+        let channels = profile.layout.channels();
+        let axes = Axes { channels: 0, batch: None };
+        for shape in [[channels, 0, 1 << 31], [channels, 1 << 31, 0], [0, 1 << 31, 1 << 29]] {
+            profile.layout = Layout::new(Dtype::F32, axes, &shape).unwrap();
+            let error = profile.validate(&Limits::default()).unwrap_err();
+            assert!(matches!(error, Error::LimitExceeded { what: "decoded bytes", .. }), "{shape:?}: {error}");
+        }
+    }
 }
