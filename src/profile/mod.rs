@@ -243,3 +243,22 @@ fn bounded(matrix: &[i16], side: usize) -> bool {
     };
     (0..side).all(|i| sum(&mut matrix[i * side..][..side].iter()) && sum(&mut matrix[i..].iter().step_by(side)))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tensor::{Axes, Dtype};
+
+    #[test]
+    fn a_profile_without_elements_has_no_endless_positions() {
+        let mut profile =
+            Profile::from_bytes(include_bytes!("../../tests/vectors/rectified.profile.safetensors")).unwrap();
+        let channels = profile.layout.channels();
+        let axes = Axes { channels: 0, batch: None };
+        for shape in [[channels, 0, 1 << 31], [channels, 1 << 31, 0], [0, 1 << 31, 1 << 29]] {
+            profile.layout = Layout::new(Dtype::F32, axes, &shape).unwrap();
+            let error = profile.validate(&Limits::default()).unwrap_err();
+            assert!(matches!(error, Error::LimitExceeded { what: "decoded bytes", .. }), "{shape:?}: {error}");
+        }
+    }
+}
