@@ -276,6 +276,11 @@ fn golden_streams_decode_to_what_they_always_did() {
     for entry in fs::read_dir(folder()).unwrap() {
         let path = entry.unwrap().path();
         if path.extension().is_some_and(|extension| extension == "stream") {
+            // An interpreter runs no C, and so no zstd.
+            if cfg!(miri) && path.to_str().is_some_and(|path| path.contains("lossless") || path.contains("too-fine")) {
+                count += 1;
+                continue;
+            }
             let decoded = decoder.decode(&fs::read(&path).unwrap());
             let decoded = decoded.unwrap_or_else(|error| panic!("{}: {error}", path.display()));
             assert_eq!(bytes(&decoded), fs::read(path.with_extension("feature")).unwrap(), "{}", path.display());

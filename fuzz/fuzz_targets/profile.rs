@@ -165,7 +165,7 @@ impl File {
             let view = TensorView::new(tensor.dtype, tensor.shape.clone(), &tensor.bytes);
             (&tensor.name, view.expect("it was checked"))
         });
-        serialize(views, Some(HashMap::from([("narrows".to_string(), self.metadata.to_string())]))).ok()
+        serialize(views, &Some(HashMap::from([("narrows".to_string(), self.metadata.to_string())]))).ok()
     }
 }
 

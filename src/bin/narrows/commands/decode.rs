@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
-use narrows::{Decoder, Dtype, Error};
+use narrows::{Decoder, Dtype, Error, Limits};
 use serde_json::json;
 
 use crate::args::{BackendArgs, load_profile};
@@ -31,6 +31,9 @@ pub struct Args {
     /// Format of the output, if its name does not say [default for `-`: npy].
     #[arg(long, value_enum)]
     format: Option<Format>,
+    /// Largest feature that is decoded, in bytes.
+    #[arg(long, value_name = "N", default_value_t = Limits::default().output_bytes)]
+    max_bytes: u64,
     /// Name of the array in .npz and .safetensors.
     #[arg(long, value_name = "NAME", default_value = "feature")]
     array: String,
@@ -51,7 +54,8 @@ pub fn run(args: &Args) -> Result<()> {
         None if is_pipe(&args.output) => Format::Npy,
         None => Format::of_name(&args.output)?,
     };
-    let mut decoder = Decoder::new().backend(args.backend.open()?);
+    let limits = Limits { output_bytes: args.max_bytes, ..Limits::default() };
+    let mut decoder = Decoder::new().limits(limits).backend(args.backend.open()?);
     for path in &args.profile {
         decoder = decoder.profile(load_profile(path)?);
     }
@@ -60,6 +64,7 @@ pub fn run(args: &Args) -> Result<()> {
         .decode(&bytes)
         .map_err(|error| match error {
             Error::ProfileMismatch { given: None, .. } => anyhow::anyhow!("{error}: name it with --profile"),
+            Error::LimitExceeded { what: "decoded bytes", .. } => anyhow::anyhow!("{error}: raise it with --max-bytes"),
             error => error.into(),
         })
         .with_context(|| files::display(&args.input))?;

@@ -82,6 +82,9 @@ pub struct Args {
     /// Interleaved states of the entropy coder: 1, 2, 4, 8, 16 or 32 [default: by size].
     #[arg(long, value_name = "N", help_heading = "Axes and layout")]
     lanes: Option<usize>,
+    /// End each chunk in a 32-bit checksum, which covers the header too.
+    #[arg(long, help_heading = "Axes and layout")]
+    checksums: bool,
     /// Plain rounding instead of rate-distortion optimised quantisation: faster, larger.
     #[arg(long, help_heading = "Quality")]
     no_rdo: bool,
@@ -131,7 +134,7 @@ pub fn run(args: &Args) -> Result<()> {
     if !args.lossless {
         warn_not_finite(&feature)?;
     }
-    encoder = encoder.rdo(!args.no_rdo).backend(args.backend.open()?);
+    encoder = encoder.rdo(!args.no_rdo).checksums(args.checksums).backend(args.backend.open()?);
     if let Some(chunks) = args.chunks {
         encoder = encoder.chunks(chunks);
     }

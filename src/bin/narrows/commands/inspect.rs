@@ -116,7 +116,8 @@ fn stream(args: &Args, bytes: &[u8]) -> Result<(String, Value)> {
     if let Some(scale) = scale {
         text += &format!("  quality   steps x{scale:.3} of the profile's\n");
     }
-    text += &format!("  coder     {} lanes, {} chunks\n", info.lanes, info.chunks);
+    let checksums = if info.checksums { ", with checksums" } else { "" };
+    text += &format!("  coder     {} lanes, {} chunks{checksums}\n", info.lanes, info.chunks);
     text += &format!("  bytes     {} header, {} payload\n", info.header_bytes, info.payload_bytes);
     let value = json!({
         "kind": "stream",
@@ -128,6 +129,7 @@ fn stream(args: &Args, bytes: &[u8]) -> Result<(String, Value)> {
         "layout": layout.as_ref().map(layout_json),
         "lanes": info.lanes,
         "chunks": info.chunks,
+        "checksums": info.checksums,
         "header_bytes": info.header_bytes,
         "payload_bytes": info.payload_bytes,
     });
