@@ -378,7 +378,7 @@ mod tests {
         fn symbols_come_back(
             tables in proptest::collection::vec(0..104u8, 1..70),
             log_lanes in 0..6u32,
-            data in proptest::collection::vec(symbol(), 0..400),
+            data in proptest::collection::vec(symbol(), 0..if cfg!(miri) { 100 } else { 400 }),
         ) {
             let bank = Bank::builtin();
             let (positions, lanes) = (data.len() / tables.len(), 1 << log_lanes);
@@ -406,12 +406,14 @@ mod tests {
             let symbols: Vec<i32> = (0..240).map(|i| (i * 31 % spread) - spread / 2).collect();
             let tables = [table; 12];
             let bytes = encode(&symbols, &tables, 2, &bank);
-            for bit in 0..bytes.len() * 8 {
+            // All of them, but where every step is interpreted.
+            let stride = if cfg!(miri) { 61 } else { 1 };
+            for bit in (0..bytes.len() * 8).step_by(stride) {
                 let mut bad = bytes.clone();
                 bad[bit / 8] ^= 1 << (bit % 8);
                 assert!(decode(&bad, 20, &tables, 2, &bank).is_err(), "bit {bit} of {}", bytes.len() * 8);
             }
-            for end in 0..bytes.len() {
+            for end in (0..bytes.len()).step_by(stride) {
                 assert!(decode(&bytes[..end], 20, &tables, 2, &bank).is_err());
             }
         }
