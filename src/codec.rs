@@ -14,7 +14,7 @@ use crate::container::{Header, Layout, Mode, Reader};
 use crate::error::{Error, Result};
 use crate::geometry::Grid;
 use crate::kernels::Kernels;
-use crate::kernels::portable::{ContextRule, MAX_LANES, Neighbourhood, Strip};
+use crate::kernels::portable::{ContextRule, MAX_LANES, Strip};
 use crate::limits::Limits;
 use crate::lossless::{self, Lossless};
 use crate::packed::{self, Packed};
@@ -97,7 +97,7 @@ struct Scratch {
     transforms: Vec<TransformScratch>,
     workers: Vec<Worker>,
     desks: Vec<Desk>,
-    near: Neighbourhood,
+    planning: plain::PlanScratch,
     row: Vec<i32>,
     plan: Plan,
     /// Profile and quality index that `plan` is for.
@@ -377,8 +377,10 @@ impl Encoder {
         let kernels = Kernels::of(&self.backend)?;
         let scratch = &mut self.scratch;
         scratch.planned = None;
-        gather_f32(view, &grid, &mut scratch.source);
-        let exponent = plain::exponent(&scratch.source);
+        let exponent = with_array!(ViewData, view.data(), array => match array.as_slice_memory_order() {
+            Some(values) => plain::exponent(values.iter().copied()),
+            None => plain::exponent(array.iter().copied()),
+        });
         gather_int(view, &grid, exponent, &mut scratch.values, &mut scratch.tile, kernels);
         scratch.coefficients.clear();
         scratch
@@ -402,11 +404,12 @@ impl Encoder {
             checksums: self.checksums,
             ..Header::new(Mode::Plain)
         };
-        let base = plain::base_step(&scratch.coefficients);
+        let base = plain::base_step(&scratch.values);
         let at = |index: i16, scratch: &mut Scratch, out: &mut Vec<u8>| {
-            let Scratch { coefficients, symbols, workers, near, plan, params, .. } = scratch;
-            let kind =
-                plain::plan(plan, params, (symbols, near), coefficients, &grid, exponent, base + i32::from(index));
+            let Scratch { coefficients, symbols, workers, planning, plan, params, .. } = scratch;
+            let (levels, step) = ((symbols, workers, planning), (exponent, base + i32::from(index)));
+            let kind = plain::plan(plan, params, levels, coefficients, &shape, grid.channels, step);
+            let Scratch { coefficients, symbols, workers, plan, params, .. } = scratch;
             let coding = Coding { bank: kind.bank(), context: kind.context, ..shape };
             out.clear();
             chunk::quantize(&coding, plan, coefficients, symbols, workers);
@@ -417,14 +420,17 @@ impl Encoder {
             Quality::Bytes(budget) => {
                 rate::to_budget(budget, &mut self.best, out, |index, out| at(index, scratch, out))
             }
-            Quality::Sqnr(target) => rate::to_sqnr(target, &mut self.best, out, |index, out| {
-                at(index, scratch, out)?;
-                let Scratch { plan, symbols, decoded, row, .. } = &mut *scratch;
-                // Every value is written.
-                decoded.resize(grid.len(), 0);
-                plain::reconstruct(plan, symbols, grid.channels, decoded, row, kernels);
-                Ok(rate::sqnr(&scratch.source, &scratch.decoded, exponent))
-            }),
+            Quality::Sqnr(target) => {
+                gather_f32(view, &grid, &mut scratch.source);
+                rate::to_sqnr(target, &mut self.best, out, |index, out| {
+                    at(index, scratch, out)?;
+                    let Scratch { plan, symbols, decoded, row, .. } = &mut *scratch;
+                    // Every value is written.
+                    decoded.resize(grid.len(), 0);
+                    plain::reconstruct(plan, symbols, grid.channels, decoded, row, kernels);
+                    Ok(rate::sqnr(&scratch.source, &scratch.decoded, exponent))
+                })
+            }
         }
     }
 }

@@ -53,7 +53,7 @@ pub(crate) fn encode(
         Clip::MinMax => min_max(source),
         Clip::Aciq => aciq(source, u32::from(packed.bits)),
     };
-    let exponent = plain::exponent(&[low, high]);
+    let exponent = plain::exponent([low, high].into_iter());
     let scale = power_of_two(exponent);
     let (low, high) = (to_int(low, scale), to_int(high, scale));
     let quantizer = Affine::new(low, high, packed.bits);

@@ -3,18 +3,18 @@
 
 use std::sync::LazyLock;
 
-use crate::chunk::Outlook;
+use crate::chunk::{self, Coding, Outlook, Worker};
 use crate::container::Reader;
 use crate::entropy::bank::{Bank, TABLES};
 use crate::entropy::token::{TOKENS, token_of};
 use crate::error::{Error, Result};
-use crate::geometry::Grid;
 use crate::kernels::portable::{
-    CONTEXTS, ContextModel, ContextRule, Dequantizer, MAX_LANES, Neighbourhood, Quantizer, STEP_MAX, pack,
-    quantize_one, round_shift, unpack,
+    CONTEXTS, ContextRule, Dequantizer, MAX_LANES, Quantizer, STEP_MAX, pack, round_shift, unpack,
 };
+use crate::kernels::simd::{self, dispatch};
 use crate::kernels::{BlockKernels, Kernels, with_blocks};
 use crate::plan::Plan;
+use crate::tensor::Element;
 use crate::transform::COEFFICIENT_BITS;
 
 /// What a context adds to the scale index of its channel; part of the format.
@@ -58,9 +58,15 @@ impl Kind {
 }
 
 /// The largest exponent (within -126 ..= 126) at which every finite value stays within i16.
-pub(crate) fn exponent(values: &[f32]) -> i32 {
-    let finite = values.iter().filter(|value| value.is_finite());
-    exponent_of(finite.fold(f32::MIN_POSITIVE, |largest, value| largest.max(value.abs())))
+pub(crate) fn exponent<T: Element>(values: impl Iterator<Item = T>) -> i32 {
+    const INFINITE: u32 = f32::INFINITY.to_bits();
+    // Magnitudes are ordered as their bits are.
+    let magnitude = |value: T| match value.to_f32().abs().to_bits() {
+        finite if finite < INFINITE => finite,
+        _ => 0,
+    };
+    let largest = values.map(magnitude).fold(0, u32::max);
+    exponent_of(f32::from_bits(largest).max(f32::MIN_POSITIVE))
 }
 
 /// The same from the largest finite magnitude, or the smallest normal float if that is larger.
@@ -70,47 +76,83 @@ pub(crate) fn exponent_of(largest: f32) -> i32 {
 }
 
 /// The step index of quality index 0: about half the root mean square of the coefficients.
-pub(crate) fn base_step(coefficients: &[i32]) -> i32 {
-    let energy: f64 = coefficients.iter().map(|&c| f64::from(c) * f64::from(c)).sum();
-    base_step_of(energy, coefficients.len())
+pub(crate) fn base_step(values: &[i16]) -> i32 {
+    // At most 2^30 each.
+    let square = |&value: &i16| u64::from((i32::from(value) * i32::from(value)) as u32);
+    base_step_of(values.iter().map(square).sum(), values.len())
 }
 
-/// The same from the sum of the squares of that many coefficients.
-pub(crate) fn base_step_of(energy: f64, coefficients: usize) -> i32 {
-    let mean = energy / coefficients.max(1) as f64;
+/// The same from the sum of the squares of that many integer values, which are coefficients without their fraction.
+pub(crate) fn base_step_of(energy: u64, values: usize) -> i32 {
+    let mean = (energy << (2 * COEFFICIENT_BITS)) as f64 / values.max(1) as f64;
     libm::round(16.0 * libm::log2(mean.max(1.0))) as i32
 }
 
-/// Makes `plan` the plan of these coefficients (channels last, rows of `grid.width` positions) at a
-/// step index, and `params` the bytes that say so. `symbols` and `near` are scratch.
+/// Buffers of [`plan`].
+#[derive(Debug, Default, Clone)]
+pub(crate) struct PlanScratch {
+    worker: Worker,
+    histograms: Vec<[u32; TOKENS]>,
+}
+
+/// Makes `plan` the plan of these coefficients (channels last, laid out as `shape` says) at a step index, and `params` the
+/// bytes that say so. `symbols` is scratch too.
 pub(crate) fn plan(
     plan: &mut Plan,
     params: &mut Vec<u8>,
-    (symbols, near): (&mut Vec<i32>, &mut Neighbourhood),
+    (symbols, workers, scratch): (&mut Vec<i32>, &mut Vec<Worker>, &mut PlanScratch),
     coefficients: &[i32],
-    grid: &Grid,
-    exponent: i32,
-    step: i32,
+    shape: &Coding<'_>,
+    channels: usize,
+    (exponent, step): (i32, i32),
 ) -> Kind {
-    let channels = grid.channels;
     let step = step.clamp(0, STEP_MAX) as u16;
-    let quantizer = Quantizer::new(0, i32::from(step), ROUNDING);
-    symbols.clear();
-    symbols.extend(coefficients.iter().map(|&coefficient| quantize_one(coefficient, &quantizer)));
-    let one_sided = coefficients.iter().all(|&coefficient| coefficient >= 0);
-    let kind = Kind { one_sided, context: ContextRule::None };
+    let one_sided = coefficients.iter().fold(0, |least, &coefficient| least.min(coefficient)) == 0;
+    let mut kind = Kind { one_sided, context: ContextRule::None };
+    let shape = Coding { bank: kind.bank(), lambda: 0, lanes: None, ..*shape };
+    // All channels, whatever their tables.
     plan.levels.clear();
-    for channel in 0..channels {
-        let mut histogram = [0u32; TOKENS];
-        for &symbol in symbols[channel.min(symbols.len())..].iter().step_by(channels) {
-            histogram[usize::from(token_of(symbol).0)] += 1;
-        }
-        plan.levels.push(best_level(kind.bank(), &histogram));
+    plan.levels.resize(channels, 1);
+    set(plan, kind, step);
+    chunk::quantize(&shape, plan, coefficients, symbols, workers);
+    let PlanScratch { worker, histograms } = scratch;
+    count_tokens(symbols, channels, histograms, shape.kernels);
+    for (level, histogram) in plan.levels.iter_mut().zip(histograms) {
+        *level = best_level(kind.bank(), histogram);
     }
-    let context = cheaper_context(kind.bank(), symbols, grid, &plan.levels, near);
-    let kind = Kind { context, ..kind };
+    set(plan, kind, step);
+    if plan.active.len() < channels {
+        chunk::quantize(&shape, plan, coefficients, symbols, workers);
+    }
+    let without = chunk::cost(&shape, plan, symbols, worker);
+    set(plan, Kind { context: ContextRule::Neighbours, ..kind }, step);
+    if chunk::cost(&Coding { context: ContextRule::Neighbours, ..shape }, plan, symbols, worker) < without {
+        kind.context = ContextRule::Neighbours;
+    }
     describe(plan, params, kind, exponent, step);
     kind
+}
+
+/// Counts the tokens of the symbols of each channel.
+fn count_tokens(symbols: &[i32], channels: usize, histograms: &mut Vec<[u32; TOKENS]>, kernels: Kernels) {
+    histograms.clear();
+    histograms.resize(channels, [0; TOKENS]);
+    let mut tokens = [0u8; MAX_LANES];
+    for row in symbols.chunks_exact(channels.max(1)) {
+        for (symbols, histograms) in row.chunks(MAX_LANES).zip(histograms.chunks_mut(MAX_LANES)) {
+            match kernels {
+                Kernels::Simd { level, .. } => dispatch!(level, _simd => simd::tokens_of(symbols, &mut tokens)),
+                Kernels::Portable => {
+                    for (token, &symbol) in tokens.iter_mut().zip(symbols) {
+                        *token = token_of(symbol).0;
+                    }
+                }
+            }
+            for (histogram, &token) in histograms.iter_mut().zip(&tokens) {
+                histogram[usize::from(token) % TOKENS] += 1;
+            }
+        }
+    }
 }
 
 /// Writes `params`, and completes the plan, of which `levels` holds the scale index of every channel.
@@ -128,29 +170,6 @@ pub(crate) fn describe(plan: &mut Plan, params: &mut Vec<u8>, kind: Kind, expone
     set(plan, kind, step);
 }
 
-/// The context rule that codes these symbols in fewer bits.
-fn cheaper_context(bank: &Bank, symbols: &[i32], grid: &Grid, levels: &[u8], near: &mut Neighbourhood) -> ContextRule {
-    if symbols.is_empty() {
-        return ContextRule::None;
-    }
-    let (mut without, mut with) = (0u64, 0u64);
-    let rule = ContextRule::Neighbours;
-    let (columns, plane_rows, channels) = (grid.width, grid.height, grid.channels);
-    let model = ContextModel { rule, columns, plane_rows, first_row: 0, channels, runs: &[] };
-    let mut rest = symbols;
-    near.each_run(&model, symbols, |run, contexts| {
-        let (own, others) = rest.split_at(contexts.len());
-        rest = others;
-        for ((&symbol, &level), &context) in own.iter().zip(&levels[run * MAX_LANES..]).zip(contexts) {
-            if level > 0 {
-                without += u64::from(bank.cost(level, symbol));
-                with += u64::from(bank.cost(table_of(level, usize::from(context)), symbol));
-            }
-        }
-    });
-    if with < without { ContextRule::Neighbours } else { ContextRule::None }
-}
-
 pub(crate) fn table_of(level: u8, context: usize) -> u8 {
     (i32::from(level) + CONTEXT_OFFSETS[context]).clamp(1, TABLES as i32 - 1) as u8
 }
@@ -160,9 +179,9 @@ pub(crate) fn best_level(bank: &Bank, histogram: &[u32; TOKENS]) -> u8 {
     if histogram[1..].iter().all(|&count| count == 0) {
         return 0;
     }
+    let used = || histogram.iter().enumerate().filter(|&(_, &count)| count > 0);
     let bits = |table: usize| -> u64 {
-        let cost = |token: usize| u64::from(bank.token_cost(table as u8, token as u8));
-        histogram.iter().enumerate().map(|(token, &count)| u64::from(count) * cost(token)).sum()
+        used().map(|(token, &count)| u64::from(count) * u64::from(bank.token_cost(table as u8, token as u8))).sum()
     };
     (1..TABLES).min_by_key(|&table| bits(table)).unwrap_or(1) as u8
 }

@@ -78,8 +78,28 @@ fn fill_tables(model: &ContextModel<'_>, symbols: &[i32], near: &mut Neighbourho
     });
 }
 
+/// What all symbols of a feature cost if they are one chunk, in 1/256 bit.
+pub(crate) fn cost(coding: &Coding<'_>, plan: &Plan, symbols: &[i32], worker: &mut Worker) -> u64 {
+    index(coding, plan, 0, symbols, worker, Some(u64::MAX));
+    worker.cost
+}
+
 /// Finds contexts and tables of a chunk, and what its symbols cost if that decides the lanes.
 pub(crate) fn index_chunk(coding: &Coding<'_>, plan: &Plan, first_row: usize, symbols: &[i32], worker: &mut Worker) {
+    // From this on, the most lanes are worth it.
+    let enough = (coding.chunks * MAX_LANES * BYTES_PER_LANE * 8) as u64 * u64::from(COST_ONE_BIT);
+    index(coding, plan, first_row, symbols, worker, coding.lanes.is_none().then_some(enough));
+}
+
+/// Finds contexts and tables of a chunk, and up to `enough`, if that is given, what its symbols cost.
+fn index(
+    coding: &Coding<'_>,
+    plan: &Plan,
+    first_row: usize,
+    symbols: &[i32],
+    worker: &mut Worker,
+    enough: Option<u64>,
+) {
     let Worker { tables, coded, sums, near, cost, .. } = worker;
     *cost = 0;
     *sums = CheckSums::default();
@@ -91,16 +111,14 @@ pub(crate) fn index_chunk(coding: &Coding<'_>, plan: &Plan, first_row: usize, sy
         Kernels::Portable => {
             fill_tables(&model, symbols, near, tables);
             sums.add_all(symbols, model.channels);
-            if coding.lanes.is_none() {
+            if enough.is_some() {
                 let cost_of = |(&symbol, &table): (&i32, &u8)| u64::from(coding.bank.cost(table, symbol));
                 *cost = symbols.iter().zip(&*tables).map(cost_of).sum();
             }
         }
         Kernels::Simd { level, gather } => dispatch!(level, simd => {
             simd::rans_index(simd, &model, symbols, near, coded, sums);
-            if coding.lanes.is_none() {
-                // From this on, the most lanes are worth it.
-                let enough = (coding.chunks * MAX_LANES * BYTES_PER_LANE * 8) as u64 * u64::from(COST_ONE_BIT);
+            if let Some(enough) = enough {
                 *cost = coded.cost(simd, gather, symbols, coding.bank, enough);
             }
         }),

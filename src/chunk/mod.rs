@@ -17,7 +17,7 @@ use crate::plan::Plan;
 pub(crate) use decode::{ChunkReader, decode, decode_chunk};
 #[cfg(feature = "gpu")]
 pub(crate) use encode::BYTES_PER_LANE;
-pub(crate) use encode::{Worker, code_chunk, encode, index_chunk, lanes_for};
+pub(crate) use encode::{Worker, code_chunk, cost, encode, index_chunk, lanes_for};
 pub(crate) use parts::{Outlook, Part, Parts};
 pub(crate) use quantize::{RDO_MAX, quantize};
 

@@ -5,7 +5,7 @@ use super::*;
 #[test]
 fn golden_streams_decode_to_what_they_always_did() {
     for device in devices() {
-        let mut decoder = [profile("waves"), profile("rectified")]
+        let mut decoder = [profile("waves"), profile("rectified"), profile("bursts")]
             .into_iter()
             .fold(gpu::Decoder::new(&device), gpu::Decoder::profile);
         let mut names = Vec::new();
@@ -27,7 +27,7 @@ fn golden_streams_decode_to_what_they_always_did() {
                 assert_eq!(bytes, fs::read(name.with_extension("feature")).unwrap(), "{}", name.display());
             }
         }
-        assert!(streams.len() >= 18);
+        assert!(streams.len() >= 80);
     }
 }
 

@@ -14,7 +14,6 @@ use crate::kernels::gpu::upload;
 use crate::kernels::portable::{CONTEXTS, ContextRule, Dequantizer, MAX_LANES, Quantizer, STEP_MAX};
 use crate::plain::{self, Kind};
 use crate::plan::Plan;
-use crate::transform::COEFFICIENT_BITS;
 
 /// A feature on its way through mode `Plain`.
 pub(crate) struct PlainFeature {
@@ -66,7 +65,7 @@ impl PlainFeatures {
             recorder.run("energy", 32, &uniform, &[(4, values), (6, state)], groups)
         })?;
         for (feature, words) in batch.features.iter_mut().zip(energies) {
-            feature.base = feature.base_step(core, wide(&words, STATE_COST))?;
+            feature.base = plain::base_step_of(wide(&words, STATE_COST), feature.group.grid.len());
             feature.kind.one_sided = words[STATE_NEGATIVE] == 0;
         }
         Ok(batch)
@@ -165,19 +164,6 @@ impl PlainFeatures {
 }
 
 impl PlainFeature {
-    /// The base step, from the sum of the squares of the values.
-    fn base_step(&self, core: &Core, energy: u64) -> Result<i32> {
-        let count = self.group.grid.len();
-        if energy < 1 << 53 {
-            // Squares of coefficients are squares of values shifted: as floats, their sum has been exact throughout.
-            return Ok(plain::base_step_of((energy << (2 * COEFFICIENT_BITS)) as f64, count));
-        }
-        // Beyond, floats round, and the order in which they are added counts.
-        let read = Recorder::new(&core.device).finish(&[(&self.group.coefficients, 4 * count)])?;
-        let values = read.iter().flat_map(|bytes| words_of(bytes));
-        Ok(plain::base_step(&values.map(|value| (value as i32) << COEFFICIENT_BITS).collect::<Vec<_>>()))
-    }
-
     /// The step index at a quality index.
     fn step(&self, index: i16) -> u16 {
         (self.base + i32::from(index)).clamp(0, STEP_MAX) as u16

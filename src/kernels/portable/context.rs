@@ -216,10 +216,9 @@ impl Neighbourhood {
     /// Magnitudes of a run to the left, above and above to the right, from its first channel on.
     #[inline(always)]
     pub(crate) fn around(&self, model: &ContextModel<'_>, column: usize, run: usize) -> [&[u8]; 3] {
-        [0, 1, 2].map(
-            #[inline(always)]
-            |position| &self.magnitudes[(column + position) * model.channels + run * MAX_LANES..][..MAX_LANES],
-        )
+        let rest = &self.magnitudes[column * model.channels + run * MAX_LANES..];
+        let channels = model.channels;
+        [&rest[..MAX_LANES], &rest[channels..][..MAX_LANES], &rest[2 * channels..][..MAX_LANES]]
     }
 
     /// The context of a whole run of a position (rule `Runs`).

@@ -41,10 +41,9 @@ pub(crate) fn tables<S: Simd>(
     match model.rule {
         ContextRule::None => tables[0],
         ContextRule::Neighbours => {
-            let [left, up, up_right] = near.around(model, column, run).map(
-                #[inline(always)]
-                |values| u8x32::from_slice(simd, values),
-            );
+            let [left, up, up_right] = near.around(model, column, run);
+            let (left, up) = (u8x32::from_slice(simd, left), u8x32::from_slice(simd, up));
+            let up_right = u8x32::from_slice(simd, up_right);
             let corner = u8x32::from_slice(simd, &near.corner[run * MAX_LANES..][..MAX_LANES]);
             let sums = left + left + up + up + corner + up_right;
             let mut chosen = u8x32::from_slice(simd, &tables[0]);

@@ -24,7 +24,7 @@ pub(crate) use bytes::{bytes_decode, bytes_encode, histogram};
 pub(crate) use isa::Isa;
 pub use level::Level;
 pub(crate) use quantize::{Decider, dequantize, quantize};
-pub(crate) use rans::{Coded, Job, rans_decode, rans_encode, rans_index};
+pub(crate) use rans::{Coded, Job, rans_decode, rans_encode, rans_index, tokens_of};
 pub(crate) use transform::{PADDING, channel_matrix, feature_to_int, int_to_feature, pack_pairs, separable};
 
 /// Runs an expression with the instructions of a level; `$simd` is its token.

@@ -179,19 +179,14 @@ impl Decider<'_> {
             // Where no decision is made, any numbers will do.
             let own = high.min(RDO_MAX as u32);
             let below = own.max(1) - 1;
-            let loss = [own, below, zero].map(
-                #[inline(always)]
-                |candidate| {
-                    let target = candidate << 8;
-                    let error = size.max(target) - size.min(target);
-                    let cost = table_at::<S, GATHER>(simd, costs, index + candidate);
-                    error * error + ((cost * self.lambda) >> 4)
-                },
-            );
+            let place = (size, costs, index, self.lambda);
+            let loss_of_own = loss::<S, GATHER>(simd, own, place);
+            let loss_of_below = loss::<S, GATHER>(simd, below, place);
+            let loss_of_zero = loss::<S, GATHER>(simd, zero, place);
             // The first of equals.
-            let lower = loss[1].simd_lt(loss[0]);
-            let (best, least) = (lower.select(below, own), lower.select(loss[1], loss[0]));
-            let best = loss[2].simd_lt(least).select(zero, best);
+            let lower = loss_of_below.simd_lt(loss_of_own);
+            let (best, least) = (lower.select(below, own), lower.select(loss_of_below, loss_of_own));
+            let best = loss_of_zero.simd_lt(least).select(zero, best);
             let decided = high.simd_gt(RDO_MAX as u32).select(high, best);
             decided.store_slice(&mut rounded[at..at + lanes]);
         }
@@ -199,4 +194,17 @@ impl Decider<'_> {
             values[i] *= rounded[i] as i32;
         }
     }
+}
+
+/// The loss of a candidate for each of several values: sizes in 1/256 step, costs, where theirs begin, lambda.
+#[inline(always)]
+fn loss<S: Isa, const GATHER: bool>(
+    simd: S,
+    candidate: S::u32s,
+    (size, costs, index, lambda): (S::u32s, &[u32], S::u32s, u32),
+) -> S::u32s {
+    let target = candidate << 8;
+    let error = size.max(target) - size.min(target);
+    let cost = table_at::<S, GATHER>(simd, costs, index + candidate);
+    error * error + ((cost * lambda) >> 4)
 }

@@ -128,10 +128,11 @@ fn decode<S: Isa, const V: usize, const GATHER: bool>(
 
 #[inline(always)]
 fn has_escape<S: Isa, const V: usize>(tokens: &[S::u32s; V]) -> bool {
-    tokens.iter().any(
-        #[inline(always)]
-        |token| token.simd_eq(u32::from(ESCAPE)).any_true(),
-    )
+    let mut any = false;
+    for token in tokens {
+        any |= token.simd_eq(u32::from(ESCAPE)).any_true();
+    }
+    any
 }
 
 /// The tokens of a group, and their symbols without raw bits; gives back the tokens and whether raw bits follow.

@@ -122,6 +122,16 @@ fn index_of(symbol: i32, table: u8) -> u16 {
     token | (u16::from(table) * TOKENS as u16)
 }
 
+/// The tokens of a run of symbols.
+#[inline(always)]
+pub(crate) fn tokens_of(symbols: &[i32], tokens: &mut [u8; MAX_LANES]) {
+    let symbols = load_run(symbols);
+    for i in 0..MAX_LANES {
+        let index = index_of(symbols[i], 0);
+        tokens[i] = if index == ESCAPED { LAST_TOKEN as u8 } else { index as u8 };
+    }
+}
+
 #[inline(always)]
 fn table_of(index: u16) -> u8 {
     ((index & !ESCAPED) / TOKENS as u16) as u8

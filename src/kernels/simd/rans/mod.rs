@@ -14,7 +14,7 @@ use super::isa::Isa;
 use crate::kernels::portable::{LOWEST, MAX_LANES};
 
 pub(crate) use decode::rans_decode;
-pub(crate) use encode::{Coded, Job, rans_encode, rans_index};
+pub(crate) use encode::{Coded, Job, rans_encode, rans_index, tokens_of};
 pub(in crate::kernels::simd) use encode::{advance, put_chunk};
 
 /// One bit for each lane of the vector from lane `first` on that is below `count`.
