@@ -20,8 +20,9 @@ step() { printf '\n== %s\n' "$*"; }
 interpret() {
     export CARGO_TARGET_DIR=$target MIRIFLAGS='-Zmiri-disable-isolation' NARROWS_BACKEND=portable PROPTEST_CASES=2
     export ZSTD_SYS_USE_PKG_CONFIG=1 PKG_CONFIG_ALLOW_CROSS=1
-    # Fits are floats by the million; they run elsewhere.
-    cargo +nightly miri test --target "$1" --no-default-features --lib -- --skip fit --skip moments
+    # Fits, and properties of many cases, are too much to interpret; they run elsewhere.
+    cargo +nightly miri test --target "$1" --no-default-features --lib -- --skip fit --skip moments --skip any_bytes \
+        --skip symbols_come_back --skip within_one_percent
     cargo +nightly miri test --target "$1" --no-default-features --test vectors --test format
 }
 
