@@ -19,6 +19,7 @@ fn profiles() -> Vec<Arc<Profile>> {
     [
         "tests/vectors/waves.profile.safetensors",
         "tests/vectors/rectified.profile.safetensors",
+        "tests/vectors/bursts.profile.safetensors",
         "demo/profile.safetensors",
     ]
     .map(|path| Arc::new(Profile::load(root.join(path)).unwrap()))
@@ -230,5 +231,41 @@ proptest! {
         let feature = noise::<f32>(&shape, seed, size, hard);
         let view = FeatureView::from(&feature).channel_axis(axis);
         check(&Encoder::plain().chunks(chunks).rdo(rdo), None, &view, Quality::Scale(scale));
+    }
+}
+
+#[cfg(feature = "rayon")]
+#[test]
+fn any_number_of_threads_gives_the_same_bytes() {
+    let waves = profiles().swap_remove(0);
+    let features = [noise::<f32>(&[3, 6, 90, 80], 5, 4.0, false), noise::<f32>(&[1, 6, 300, 70], 6, 4.0, false)];
+    let on_threads = |threads: usize| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(|| {
+            let mut all = Vec::new();
+            for feature in &features {
+                for chunks in [2, 7, 64] {
+                    for encoder in [Encoder::plain(), Encoder::with_profile(waves.clone())] {
+                        let mut encoder = encoder.chunks(chunks);
+                        for quality in [Quality::Scale(0.3), Quality::Sqnr(12.0)] {
+                            let stream = encoder.encode(feature, quality).unwrap();
+                            let decoded = Decoder::new().profile(waves.clone()).decode(&stream).unwrap();
+                            // The error, too, is that of the first chunk that is wrong.
+                            let mut broken = stream.clone();
+                            for part in 1..4 {
+                                broken[stream.len() * part / 4] ^= 0x55;
+                            }
+                            let error = Decoder::new().profile(waves.clone()).decode(&broken).map(|f| bits(&f));
+                            all.push((stream, bits(&decoded), error));
+                        }
+                    }
+                }
+            }
+            all
+        })
+    };
+    let one = on_threads(1);
+    for threads in [2, 5] {
+        assert!(on_threads(threads) == one, "{threads} threads");
     }
 }
