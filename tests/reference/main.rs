@@ -131,7 +131,7 @@ fn encode(case: &Case) -> Option<(Vec<u8>, Option<&'static Pair>)> {
         0 => encoder.lanes(1 << case.lanes),
         chunks => encoder.lanes(1 << case.lanes).chunks(chunks),
     };
-    encoder = encoder.checksums(case.values.1 % 5 == 0);
+    encoder = encoder.checksums(case.values.1.is_multiple_of(5));
     let quality = match case.quality {
         (0, by) => Quality::Sqnr(by * 50.0),
         (_, by) => Quality::Scale((by * 20.0 - 10.0).exp2()),
