@@ -127,15 +127,16 @@ impl Profile {
     /// As there.
     pub fn from_bytes_with(bytes: &[u8], limits: &Limits) -> Result<Profile> {
         Limits::check("bytes of a profile", bytes.len() as u64, limits.profile_bytes)?;
-        if let Some(&length) = bytes.first_chunk() {
-            let length = u64::from_le_bytes(length);
-            Limits::check("bytes of a profile's header", length, limits.header_bytes)?;
-            let header = &bytes[8..][..length.min(bytes.len() as u64 - 8) as usize];
-            // Each of these may become a value of its own, far larger than its text.
-            let values = header.iter().filter(|&&byte| matches!(byte, b',' | b':' | b'[' | b'{')).count();
-            Limits::check("values in a profile's header", values as u64, MAX_VALUES)?;
-        }
         let foreign = || Error::corrupt("not a narrows profile (a .safetensors file made by `narrows fit`)", 0);
+        let length = bytes.first_chunk().map(|&length| u64::from_le_bytes(length)).ok_or_else(foreign)?;
+        let header = usize::try_from(length).ok().and_then(|length| bytes[8..].get(..length)).ok_or_else(foreign)?;
+        if header.first() != Some(&b'{') {
+            return Err(foreign());
+        }
+        Limits::check("bytes of a profile's header", length, limits.header_bytes)?;
+        // Each of these may become a value of its own, far larger than its text.
+        let values = header.iter().filter(|&&byte| matches!(byte, b',' | b':' | b'[' | b'{')).count();
+        Limits::check("values in a profile's header", values as u64, MAX_VALUES)?;
         let file = SafeTensors::deserialize(bytes).map_err(|_| foreign())?;
         let (_, header) = SafeTensors::read_metadata(bytes).map_err(|_| foreign())?;
         let text = header.metadata().as_ref().and_then(|map| map.get(KEY)).ok_or_else(foreign)?;
