@@ -9,11 +9,14 @@ mod counting;
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use counting::peak;
 use narrows::{Decoder, Feature, Info, Limits, Mode, Profile};
+
+/// The counter counts every thread: one test at a time.
+static ALONE: Mutex<()> = Mutex::new(());
 
 /// What the sweep lets a stream decode to.
 const OUTPUT: u64 = 1 << 20;
@@ -152,6 +155,7 @@ impl Tally {
 
 #[test]
 fn every_damaged_stream_is_decoded_or_refused() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let limits = Limits { output_bytes: OUTPUT, ..Limits::default() };
     let profiles = files(".profile.safetensors").into_iter().map(|path| Arc::new(Profile::load(path).unwrap()));
     let mut decoder = profiles.fold(Decoder::new().limits(limits), Decoder::profile);
@@ -200,6 +204,7 @@ fn equal(one: &Feature, two: &Feature) -> bool {
 
 #[test]
 fn every_damaged_profile_is_read_or_refused() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let full = std::env::var("NARROWS_SWEEP").is_ok_and(|value| value == "full");
     let stride = if full { 1 } else { 29 };
     let mut tally = Tally::default();
