@@ -16,6 +16,16 @@
 //! ```
 //!
 //! With a [`Profile`] fitted to samples of the feature ([`fit`]) streams are many times smaller.
+// Processors without any of the vectors have the portable kernels alone, and no use for much of what serves the others.
+#![cfg_attr(
+    not(any(
+        target_arch = "x86",
+        target_arch = "x86_64",
+        target_arch = "aarch64",
+        all(target_arch = "wasm32", target_feature = "simd128")
+    )),
+    allow(unused)
+)]
 
 mod backend;
 mod chunk;

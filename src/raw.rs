@@ -26,7 +26,7 @@ pub fn feature_to_int(backend: &Backend, values: &[f32], scale: f32, integers: &
     match Kernels::of(backend)? {
         Kernels::Portable => portable::feature_to_int(values, scale, integers),
         Kernels::Simd { level, .. } => {
-            let (stride, mut tile) = (values.len(), Vec::new());
+            let (stride, mut tile) = (values.len(), Vec::<i16>::new());
             dispatch!(level, simd => simd::feature_to_int(simd, values, stride, 1, scale, integers, &mut tile));
         }
     }

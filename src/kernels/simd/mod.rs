@@ -9,6 +9,7 @@
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
+use crate::error::Result;
 use crate::kernels::portable::{self, ByteTable, MAX_LANES};
 
 mod bytes;
@@ -87,7 +88,7 @@ pub(crate) fn gathers_pay(level: Level) -> bool {
             let once = |_| {
                 let start = Instant::now();
                 let jobs = &mut [ByteJob { bytes: &chunk, symbols: &mut decoded }];
-                let done = dispatch!(level, simd => bytes_decode(simd, gather, jobs, &table));
+                let done: Result<()> = dispatch!(level, simd => bytes_decode(simd, gather, jobs, &table));
                 if done.is_ok() { start.elapsed() } else { Duration::MAX }
             };
             (0..5).map(once).min()
