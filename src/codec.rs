@@ -1,8 +1,8 @@
 //! Encoder and decoder: the path of one feature, top to bottom.
 //!
 //! ```text
-//! encode:  feature -> integers -> transform -> quantize -> context -> rans_encode -> container
-//! decode:  container -> rans_decode (context recomputed) -> dequantize -> inverse transform -> feature
+//! encode:  feature -> integers -> analysis -> transform -> quantize -> context -> rans_encode -> container
+//! decode:  container -> rans_decode (context recomputed) -> dequantize -> inverse transform -> synthesis -> feature
 //! ```
 
 use std::ops::Range;
@@ -14,8 +14,9 @@ use crate::container::{Header, Layout, Mode, Reader};
 use crate::error::{Error, Result};
 use crate::geometry::Grid;
 use crate::kernels::Kernels;
-use crate::kernels::portable::{ContextRule, MAX_LANES, Strip};
+use crate::kernels::portable::{ContextRule, MAX_LANES, Strip, to_int};
 use crate::limits::Limits;
+use crate::network::{Analysis, Float, Integer, Runner, too_small};
 use crate::lossless::{self, Lossless};
 use crate::packed::{self, Packed};
 use crate::plain;
@@ -99,10 +100,23 @@ struct Scratch {
     desks: Vec<Desk>,
     planning: plain::PlanScratch,
     row: Vec<i32>,
+    networks: NetworkScratch,
     plan: Plan,
     /// Profile and quality index that `plan` is for.
     planned: Option<(u64, i16)>,
     params: Vec<u8>,
+}
+
+/// What networks read and write.
+#[derive(Debug, Default, Clone)]
+struct NetworkScratch {
+    integer: Runner<Integer>,
+    float: Runner<Float>,
+    /// The integer feature, where `values` are its latent.
+    feature: Vec<i16>,
+    source: Vec<f32>,
+    latent: Vec<f32>,
+    made: Vec<f32>,
 }
 
 impl Scratch {
@@ -286,10 +300,17 @@ impl Encoder {
             )));
         }
         let grid = Grid::new(&layout);
-        // feature -> integers -> transform
+        // feature -> integers -> analysis -> transform
         let kernels = Kernels::of(&self.backend)?;
         let scratch = &mut self.scratch;
-        gather_int(view, &grid, profile.exponent, &mut scratch.values, &mut scratch.tile, kernels);
+        let feature = grid;
+        let grid = profile.latent(&feature, &Limits::UNBOUNDED)?;
+        // Until it depends on the quality, there is one latent for all.
+        let fixed = profile.analysis.as_ref().is_none_or(|analysis| !analysis.depends_on_quality());
+        begin_analysis(view, (&feature, &grid), profile, scratch, kernels)?;
+        if fixed {
+            analyse((&feature, &grid), profile, 0, scratch, kernels)?;
+        }
         let blocks = Blocks::new(&grid, profile.block());
         let coding = Coding {
             bank: &profile.bank,
@@ -322,6 +343,9 @@ impl Encoder {
             if lambda_at(index) == 0 {
                 // Each block is quantised while it is at hand.
                 scratch.plan_for(profile, index);
+                if !fixed {
+                    analyse((&feature, &grid), profile, index, scratch, kernels)?;
+                }
                 let Scratch { values, symbols, plan, transforms, .. } = scratch;
                 // Every symbol is written.
                 symbols.resize(blocks.count() * plan.active.len(), 0);
@@ -334,17 +358,26 @@ impl Encoder {
                 return code(index, scratch, out);
             }
         }
-        let Scratch { values, coefficients, transforms, .. } = scratch;
-        // Every coefficient is written.
-        coefficients.resize(blocks.count() * profile.coder_channels(), 0);
-        let jobs = chunk::split(coefficients, blocks.columns * profile.coder_channels(), coding.chunk_rows());
-        threads::each_sharing(jobs, (transforms, usize::MAX), values.len(), |(rows, coefficients), scratch| {
-            transform::forward(profile, &grid, rows, values, Kept(coefficients), scratch, kernels);
-            Ok(())
-        })?;
+        let transform = |scratch: &mut Scratch| {
+            let Scratch { values, coefficients, transforms, .. } = scratch;
+            // Every coefficient is written.
+            coefficients.resize(blocks.count() * profile.coder_channels(), 0);
+            let jobs = chunk::split(coefficients, blocks.columns * profile.coder_channels(), coding.chunk_rows());
+            threads::each_sharing(jobs, (transforms, usize::MAX), values.len(), |(rows, coefficients), scratch| {
+                transform::forward(profile, &grid, rows, values, Kept(coefficients), scratch, kernels);
+                Ok(())
+            })
+        };
+        if fixed {
+            transform(scratch)?;
+        }
         // quantize, and the rest, at the quality that was asked for
         let at = |index: i16, scratch: &mut Scratch, out: &mut Vec<u8>| {
             scratch.plan_for(profile, index);
+            if !fixed {
+                analyse((&feature, &grid), profile, index, scratch, kernels)?;
+                transform(scratch)?;
+            }
             let coding = Coding { lambda: lambda_at(index), ..coding };
             let Scratch { coefficients, symbols, workers, plan, .. } = scratch;
             chunk::quantize(&coding, plan, coefficients, symbols, workers);
@@ -356,11 +389,19 @@ impl Encoder {
                 rate::to_budget(budget, &mut self.best, out, |index, out| at(index, scratch, out))
             }
             Quality::Sqnr(target) => {
-                gather_f32(view, &grid, &mut scratch.source);
+                gather_f32(view, &feature, &mut scratch.source);
                 rate::to_sqnr(target, &mut self.best, out, |index, out| {
                     at(index, scratch, out)?;
                     inverse_symbols(profile, &grid, scratch, &coding)?;
-                    Ok(rate::sqnr(&scratch.source, &scratch.decoded, profile.exponent))
+                    let Scratch { decoded, networks, source, .. } = &mut *scratch;
+                    let scale = power_of_two(-profile.latent_exponent);
+                    if profile.synthesis.is_none() {
+                        return Ok(rate::sqnr(source, decoded.iter().map(|&value| f32::from(value) * scale)));
+                    }
+                    networks.latent.clear();
+                    networks.latent.extend(decoded.iter().map(|&value| f32::from(value) * scale));
+                    synthesise((&feature, &grid), profile, index, networks, kernels)?;
+                    Ok(rate::sqnr(source, networks.made.iter().copied()))
                 })
             }
         }
@@ -428,7 +469,8 @@ impl Encoder {
                     // Every value is written.
                     decoded.resize(grid.len(), 0);
                     plain::reconstruct(plan, symbols, grid.channels, decoded, row, kernels);
-                    Ok(rate::sqnr(&scratch.source, &scratch.decoded, exponent))
+                    let scale = power_of_two(-exponent);
+                    Ok(rate::sqnr(&scratch.source, scratch.decoded.iter().map(|&value| f32::from(value) * scale)))
                 })
             }
         }
@@ -523,7 +565,7 @@ impl Decoder {
     /// Decodes strip by strip: what is made of a strip of symbols stays in a cache on its way to the feature.
     fn decode_stream(&mut self, stream: &Stream<'_>, feature: &mut Feature) -> Result<()> {
         let kernels = Kernels::of(&self.backend)?;
-        let Scratch { plan, planned, desks, .. } = &mut self.scratch;
+        let Scratch { plan, planned, desks, networks, .. } = &mut self.scratch;
         let wanted = match &stream.source {
             Source::Profile(profile, quality) => Some((profile.hash, *quality)),
             Source::Plain(_) => None,
@@ -538,6 +580,34 @@ impl Decoder {
         // Each worker has the contexts of a row and a strip of its own.
         let own = plan.channels * stream.blocks.columns + (1 << 19);
         let most = (output / 8 + (4 << 20)) / own;
+        if let Source::Profile(profile, quality) = &stream.source
+            && profile.synthesis.is_some()
+        {
+            let NetworkScratch { latent, .. } = networks;
+            // Every value is written.
+            latent.resize(stream.latent.len(), 0.0);
+            let out = Mutex::new(&mut latent[..]);
+            let desks = (desks, most.max(1));
+            let result = chunk::decode(&coding, plan, stream.seed, &stream.parts, desks, |strip, symbols, desk| {
+                desk.inverse(stream, plan, strip, symbols, kernels);
+                desk.put_latent(stream, strip, &mut out.lock().unwrap_or_else(PoisonError::into_inner));
+            });
+            let result = result.and_then(|()| {
+                synthesise((&stream.grid, &stream.latent), profile, *quality, networks, kernels)?;
+                let shape = stream.layout.padded_shape();
+                let shape = &shape[..stream.layout.dims().len()];
+                with_array!(Feature, &mut *feature, array => {
+                    if let Some(out) = array.as_slice_mut() {
+                        stream.grid.scatter_with(&networks.made, shape, out, Element::from_f32);
+                    }
+                });
+                Ok(())
+            });
+            if result.is_err() {
+                clear(feature);
+            }
+            return result;
+        }
         let out = Mutex::new(&mut *feature);
         let result =
             chunk::decode(&coding, plan, stream.seed, &stream.parts, (desks, most.max(1)), |strip, symbols, desk| {
@@ -573,15 +643,29 @@ impl Desk {
     /// Symbols -> dequantize -> inverse transform, of a strip.
     fn inverse(&mut self, stream: &Stream<'_>, plan: &Plan, strip: &Strip, symbols: &[i32], kernels: Kernels) {
         let Desk { transform, coefficients, values, .. } = self;
-        let (lines, columns) = stream.blocks.area(&stream.grid, strip);
+        let (lines, columns) = stream.blocks.area(&stream.latent, strip);
         // Every value is written.
-        values.resize(lines.len() * columns.len() * stream.grid.channels, 0);
+        values.resize(lines.len() * columns.len() * stream.latent.channels, 0);
         match &stream.source {
             Source::Profile(profile, _) => {
-                transform::inverse(profile, &stream.grid, strip, plan, (symbols, values), transform, kernels);
+                transform::inverse(profile, &stream.latent, strip, plan, (symbols, values), transform, kernels);
             }
             Source::Plain(_) => {
                 plain::reconstruct(plan, symbols, stream.grid.channels, values, coefficients, kernels);
+            }
+        }
+    }
+
+    /// The values of a strip to their places in the latent.
+    fn put_latent(&self, stream: &Stream<'_>, strip: &Strip, latent: &mut [f32]) {
+        let grid = &stream.latent;
+        let (lines, columns) = stream.blocks.area(grid, strip);
+        let scale = power_of_two(-stream.exponent());
+        let width = columns.len() * grid.channels;
+        for (line, values) in lines.zip(self.values.chunks_exact(width.max(1))) {
+            let out = &mut latent[(line * grid.width + columns.start) * grid.channels..][..width];
+            for (out, &value) in out.iter_mut().zip(values) {
+                *out = f32::from(value) * scale;
             }
         }
     }
@@ -648,6 +732,118 @@ fn inverse_symbols(profile: &Profile, grid: &Grid, scratch: &mut Scratch, coding
         transform::inverse(profile, grid, &whole(rows), plan, (symbols, values), scratch, coding.kernels);
         Ok(())
     })
+}
+
+/// A feature to what its analysis network reads, or, without one, to the values that are transformed.
+fn begin_analysis(
+    view: &FeatureView<'_>,
+    (feature, latent): (&Grid, &Grid),
+    profile: &Profile,
+    scratch: &mut Scratch,
+    kernels: Kernels,
+) -> Result<()> {
+    let Scratch { values, tile, networks, .. } = scratch;
+    match &profile.analysis {
+        None => gather_int(view, feature, profile.exponent, values, tile, kernels),
+        Some(Analysis::Integer(_)) => {
+            gather_int(view, feature, profile.exponent, &mut networks.feature, tile, kernels);
+        }
+        Some(Analysis::Float(_)) => gather_f32(view, feature, &mut networks.source),
+    }
+    // Every value is written.
+    values.resize(latent.len(), 0);
+    Ok(())
+}
+
+/// Runs the analysis network, if there is one, into the values that are transformed.
+fn analyse(
+    (feature, latent): (&Grid, &Grid),
+    profile: &Profile,
+    quality: i16,
+    scratch: &mut Scratch,
+    kernels: Kernels,
+) -> Result<()> {
+    let Scratch { values, networks, .. } = scratch;
+    let NetworkScratch { integer, float, feature: integers, source, latent: floats, .. } = networks;
+    let size = (feature.height, feature.width);
+    let (from, to) = (size.0 * size.1 * feature.channels, latent.height * latent.width * latent.channels);
+    if from == 0 || to == 0 {
+        return Ok(());
+    }
+    for plane in 0..feature.planes {
+        let out = &mut values[plane * to..][..to];
+        match &profile.analysis {
+            None => {}
+            Some(Analysis::Integer(network)) => {
+                integer.run(network, (&integers[plane * from..][..from], size), quality, out, kernels)?;
+            }
+            Some(Analysis::Float(network)) => {
+                floats.resize(to, 0.0);
+                float.run(network, (&source[plane * from..][..from], size), quality, floats, kernels)?;
+                let scale = power_of_two(profile.latent_exponent);
+                for (value, &x) in out.iter_mut().zip(floats.iter()) {
+                    *value = to_int(x, scale);
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What the transform sees of a feature, for fits.
+#[derive(Debug, Default)]
+pub(crate) struct Latents(Scratch);
+
+impl Latents {
+    /// The integer values at a quality; `first` for a feature that was not the last one asked for.
+    pub fn of(
+        &mut self,
+        feature: &Feature,
+        profile: &Profile,
+        quality: i16,
+        first: bool,
+        kernels: Kernels,
+    ) -> Result<&[i16]> {
+        let grid = Grid::new(&profile.layout);
+        let latent = profile.latent(&grid, &Limits::UNBOUNDED)?;
+        if first {
+            let view = FeatureView::from(feature).with_axes(profile.layout.axes);
+            begin_analysis(&view, (&grid, &latent), profile, &mut self.0, kernels)?;
+        }
+        analyse((&grid, &latent), profile, quality, &mut self.0, kernels)?;
+        Ok(&self.0.values)
+    }
+}
+
+/// Runs the synthesis network on the latent; what it makes beyond the feature is dropped.
+fn synthesise(
+    (feature, latent): (&Grid, &Grid),
+    profile: &Profile,
+    quality: i16,
+    networks: &mut NetworkScratch,
+    kernels: Kernels,
+) -> Result<()> {
+    let NetworkScratch { float, source, latent: latents, made, .. } = networks;
+    let size = (latent.height, latent.width);
+    let from = size.0 * size.1 * latent.channels;
+    made.resize(feature.len(), 0.0);
+    let Some(network) = profile.synthesis.as_ref().filter(|_| from > 0 && !made.is_empty()) else {
+        return Ok(());
+    };
+    let (height, width) = network.output_size(size).ok_or(too_small(size))?;
+    let row = feature.width * feature.channels;
+    for (latent, made) in latents.chunks_exact(from).zip(made.chunks_exact_mut(feature.height * row)) {
+        if (height, width) == (feature.height, feature.width) {
+            float.run(network, (latent, size), quality, made, kernels)?;
+            continue;
+        }
+        source.resize(height * width * feature.channels, 0.0);
+        float.run(network, (latent, size), quality, source, kernels)?;
+        for (made, whole) in made.chunks_exact_mut(row).zip(source.chunks_exact(width * feature.channels)) {
+            made.copy_from_slice(&whole[..row]);
+        }
+    }
+    Ok(())
 }
 
 /// 2^exponent as f32; exponents beyond f32's normal range are clamped.

@@ -57,6 +57,11 @@ impl Grid {
         Grid { channels: 1, ..self }
     }
 
+    /// Planes of another size, for what a network makes of these.
+    pub fn with_planes(self, (height, width): (usize, usize), channels: usize) -> Grid {
+        Grid { height, width, channels, ..self }
+    }
+
     /// Number of elements.
     pub fn len(&self) -> usize {
         self.planes * self.height * self.width * self.channels
@@ -201,11 +206,16 @@ impl Grid {
 
     /// Copies channels-last values into a row-major tensor of this shape.
     pub fn scatter<T: Copy>(&self, values: &[T], dims: &[usize], out: &mut [T]) {
+        self.scatter_with(values, dims, out, |value| value);
+    }
+
+    /// As [`scatter`](Self::scatter), through `convert`.
+    pub fn scatter_with<T: Copy, U>(&self, values: &[T], dims: &[usize], out: &mut [U], convert: impl Fn(T) -> U) {
         let (strides, rank) = self.strides(dims);
         let (stride, channels) = (strides[rank - 1], self.channels);
         self.positions(dims, self.filled(), |offset, position| {
             for (channel, &value) in values[position * channels..][..channels].iter().enumerate() {
-                out[offset + channel * stride] = value;
+                out[offset + channel * stride] = convert(value);
             }
         });
     }

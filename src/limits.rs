@@ -27,6 +27,10 @@ pub struct Limits {
     pub tables: u64,
     /// Largest profile file, in bytes. Default 256 MiB.
     pub profile_bytes: u64,
+    /// Most bytes of the values of a profile's network that live at the same time. Default 1 GiB.
+    pub network_bytes: u64,
+    /// Most multiply-accumulates of a profile's network for one feature. Default 2^38.
+    pub network_macs: u64,
 }
 
 const _: () = assert!(MAX_RANK == 8 && MAX_LANES == 32 && TABLES <= 256);
@@ -42,11 +46,27 @@ impl Default for Limits {
             lanes: MAX_LANES as u64,
             tables: 256,
             profile_bytes: 256 << 20,
+            network_bytes: 1 << 30,
+            network_macs: 1 << 38,
         }
     }
 }
 
 impl Limits {
+    /// For what does not come from strangers.
+    pub(crate) const UNBOUNDED: Limits = Limits {
+        output_bytes: u64::MAX,
+        header_bytes: u64::MAX,
+        rank: MAX_RANK as u64,
+        chunks: u64::MAX,
+        channels: u64::MAX,
+        lanes: MAX_LANES as u64,
+        tables: u64::MAX,
+        profile_bytes: u64::MAX,
+        network_bytes: u64::MAX,
+        network_macs: u64::MAX,
+    };
+
     pub(crate) fn check(what: &'static str, needed: u64, limit: u64) -> Result<()> {
         if needed > limit {
             return Err(Error::LimitExceeded { what, needed, limit });

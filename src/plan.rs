@@ -37,7 +37,7 @@ impl Plan {
         let rounding = rounding_at(profile.rounding, quality);
         self.clear(coder_channels);
         for (channel, level, tables) in active_channels(profile, quality) {
-            let step = i32::from(profile.steps[channel]) + i32::from(quality);
+            let step = i32::from(profile.steps[channel]) + i32::from(quality) + gain_at(profile, channel, quality);
             self.push(
                 channel,
                 tables,
@@ -98,6 +98,23 @@ fn active_channels(profile: &Profile, quality: i16) -> impl Iterator<Item = (usi
         };
         (channel, level, tables)
     })
+}
+
+/// What a channel's step index gains at a quality, between those of the anchors.
+fn gain_at(profile: &Profile, channel: usize, quality: i16) -> i32 {
+    if profile.gains.is_empty() {
+        return 0;
+    }
+    let width = profile.coder_channels();
+    let at = |anchor: usize| i32::from(profile.gains[anchor * width + channel]);
+    let anchors = &profile.anchors;
+    let above = anchors.partition_point(|&anchor| anchor < quality);
+    if above == 0 || above == anchors.len() {
+        return at(above.min(anchors.len() - 1));
+    }
+    let (low, high) = (i32::from(anchors[above - 1]), i32::from(anchors[above]));
+    let (from, to) = (at(above - 1), at(above));
+    from + ((to - from) * (i32::from(quality) - low) + (high - low) / 2).div_euclid(high - low)
 }
 
 /// What a profile codes at a quality, without a plan.

@@ -1,6 +1,5 @@
 //! Rate control: the quality that meets a byte budget or a target SQNR, by bisection.
 
-use crate::codec::power_of_two;
 use crate::error::{Error, Result};
 use crate::quality::{COARSEST, FINEST, Quality};
 
@@ -78,12 +77,11 @@ pub(crate) fn within(quality: Quality, length: usize) -> Result<()> {
 }
 
 /// Signal-to-noise ratio in dB over the finite elements.
-pub(crate) fn sqnr(source: &[f32], decoded: &[i16], exponent: i32) -> f32 {
-    let scale = f64::from(power_of_two(-exponent));
+pub(crate) fn sqnr(source: &[f32], decoded: impl Iterator<Item = f32>) -> f32 {
     let (mut signal, mut noise) = (0.0f64, 0.0f64);
-    for (&x, &value) in source.iter().zip(decoded) {
+    for (&x, value) in source.iter().zip(decoded) {
         if x.is_finite() {
-            let error = f64::from(x) - f64::from(value) * scale;
+            let error = f64::from(x) - f64::from(value);
             signal += f64::from(x) * f64::from(x);
             noise += error * error;
         }

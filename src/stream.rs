@@ -28,7 +28,10 @@ pub(crate) enum Source<'s> {
 pub(crate) struct Stream<'s> {
     pub source: Source<'s>,
     pub layout: Layout,
+    /// The feature's planes.
     pub grid: Grid,
+    /// The planes that are transformed: the feature's, or those of its latent.
+    pub latent: Grid,
     pub blocks: Blocks,
     pub lanes: usize,
     pub parts: Parts<'s>,
@@ -61,7 +64,14 @@ impl<'s> Stream<'s> {
         }
         layout.check(limits)?;
         let grid = Grid::new(&layout);
-        let blocks = Blocks::new(&grid, profile.map_or((1, 1), |profile| profile.block()));
+        let latent = match profile {
+            Some(profile) => profile.latent(&grid, limits).map_err(|error| match error {
+                Error::InvalidInput { .. } => Error::corrupt("the profile's networks make nothing of this shape", 0),
+                error => error,
+            })?,
+            None => grid,
+        };
+        let blocks = Blocks::new(&latent, profile.map_or((1, 1), |profile| profile.block()));
         let mut parts = Parts::read(header, &mut reader)?;
         let params_start = reader.offset();
         let (source, outlook) = match profile {
@@ -69,7 +79,9 @@ impl<'s> Stream<'s> {
                 // Small maps in large blocks are mostly padding, which is decoded too.
                 let width = profile.coder_channels();
                 let sizes = [blocks.rows, blocks.columns, width, layout.dtype.size()].map(|size| size as u64);
-                Limits::check_product("decoded bytes with padding", sizes, limits.output_bytes)?;
+                // What a latent may take was checked with its network.
+                let limit = if profile.has_networks() { limits.network_bytes } else { limits.output_bytes };
+                Limits::check_product("decoded bytes with padding", sizes, limit)?;
                 let quality = header.profile.map_or(0, |(_, quality)| quality);
                 (Source::Profile(profile.clone(), quality), plan::outlook(profile, quality))
             }
@@ -86,6 +98,7 @@ impl<'s> Stream<'s> {
             source,
             layout,
             grid,
+            latent,
             blocks,
             lanes: header.lanes,
             parts,
@@ -123,10 +136,10 @@ impl<'s> Stream<'s> {
         }
     }
 
-    /// The exponent that took values to integers.
+    /// The exponent of the integers that are transformed.
     pub fn exponent(&self) -> i32 {
         match &self.source {
-            Source::Profile(profile, _) => profile.exponent,
+            Source::Profile(profile, _) => profile.latent_exponent,
             Source::Plain(description) => description.exponent,
         }
     }

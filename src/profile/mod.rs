@@ -10,9 +10,11 @@ use std::path::Path;
 use crate::container::Layout;
 use crate::entropy::bank::{Bank, TABLES};
 use crate::error::{Error, Result};
+use crate::geometry::Grid;
 use crate::kernels::portable::{CONTEXTS, ContextRule};
 use crate::kernels::simd::pack_pairs;
 use crate::limits::Limits;
+use crate::network::{self, Analysis, Cost, Float, Network};
 
 /// Longest side of a DCT block.
 pub const MAX_BLOCK: usize = 64;
@@ -92,6 +94,14 @@ pub struct Profile {
     /// Per anchor, coder channel and context: the scale index. Empty without contexts.
     pub(crate) maps: Vec<u8>,
     /// How it was fitted, for people.
+    /// On the device, between the integer feature and the transform; its latent has `latent_exponent`.
+    pub(crate) analysis: Option<Analysis>,
+    /// On the server, between the inverse transform and the feature.
+    pub(crate) synthesis: Option<Network<Float>>,
+    /// Fractional bits of the values that the transform sees; `exponent` without networks.
+    pub(crate) latent_exponent: i32,
+    /// Per anchor and coder channel: what the step index gains beside the quality index; empty: nothing.
+    pub(crate) gains: Vec<i16>,
     pub(crate) notes: String,
     pub(crate) hash: u64,
 }
@@ -123,6 +133,68 @@ impl Profile {
         self.matrices.len()
     }
 
+    /// Channels of what the transform sees: of the feature, or of the latent that the analysis network makes of it.
+    pub(crate) fn channels(&self) -> usize {
+        self.analysis.as_ref().map_or(self.layout.channels(), Analysis::outputs)
+    }
+
+    /// Whether it has an analysis or a synthesis network.
+    pub fn has_networks(&self) -> bool {
+        self.analysis.is_some() || self.synthesis.is_some()
+    }
+
+    /// Whether every backend makes the same stream of a feature: not if its analysis network, an imported one, runs in
+    /// floating point.
+    pub fn is_exact(&self) -> bool {
+        !matches!(self.analysis, Some(Analysis::Float(_)))
+    }
+
+    /// What its analysis and synthesis networks cost for a feature of this layout; `None` where there is no network.
+    pub fn cost(&self, layout: &Layout) -> [Option<Cost>; 2] {
+        let grid = Grid::new(layout);
+        let times = |cost: Cost| Cost { macs: cost.macs * grid.planes as u64, ..cost };
+        let size = (grid.height, grid.width);
+        let latent = self.analysis.as_ref().map_or(Some(size), |analysis| analysis.output_size(size));
+        let analysis = self.analysis.as_ref().map(|analysis| times(analysis.cost(size)));
+        let synthesis = self.synthesis.as_ref().zip(latent).map(|(synthesis, latent)| times(synthesis.cost(latent)));
+        [analysis, synthesis]
+    }
+
+    /// The planes of the latent of a feature, if the networks can be run on it within limits.
+    ///
+    /// # Errors
+    /// `InvalidInput` for planes that a network makes nothing of, `LimitExceeded`.
+    pub(crate) fn latent(&self, grid: &Grid, limits: &Limits) -> Result<Grid> {
+        let size = (grid.height, grid.width);
+        let check = |memory: Option<u64>, cost: Cost| {
+            Limits::check("bytes of a network's values", memory.unwrap_or(u64::MAX), limits.network_bytes)?;
+            let macs = cost.macs.saturating_mul(grid.planes as u64);
+            Limits::check("multiply-accumulates of a network", macs, limits.network_macs)
+        };
+        if !self.has_networks() || grid.planes == 0 {
+            return Ok(grid.with_planes(size, self.channels()));
+        }
+        let mut latent = size;
+        if let Some(analysis) = &self.analysis {
+            latent = analysis.output_size(size).ok_or(network::too_small(size))?;
+            check(analysis.memory(size), analysis.cost(size))?;
+        }
+        let planes = grid.with_planes(latent, self.channels());
+        let sizes = [planes.planes, planes.height, planes.width, planes.channels, size_of::<f32>()];
+        Limits::check_product("bytes of a latent", sizes.map(|size| size as u64), limits.network_bytes)?;
+        if let Some(synthesis) = &self.synthesis {
+            let made = synthesis.output_size(latent).ok_or(network::too_small(latent))?;
+            if made.0 < size.0 || made.1 < size.1 {
+                return Err(Error::invalid(format!(
+                    "the profile's synthesis network makes {}x{} positions of a feature of {}x{}",
+                    made.0, made.1, size.0, size.1
+                )));
+            }
+            check(synthesis.memory(latent), synthesis.cost(latent))?;
+        }
+        Ok(planes)
+    }
+
     /// Bands of a block.
     pub(crate) fn bands(&self) -> usize {
         let (rows, columns) = self.block();
@@ -131,7 +203,7 @@ impl Profile {
 
     /// Number of coder channels: components times bands.
     pub fn coder_channels(&self) -> usize {
-        self.bands() * self.layout.channels()
+        self.bands() * self.channels()
     }
 
     /// Contexts of a coder channel in `maps`: none if its level and the context's offset name the table.
@@ -175,9 +247,9 @@ impl Profile {
     /// Checks everything that decoding relies on.
     pub(crate) fn validate(&self, limits: &Limits) -> Result<()> {
         let fail = |what| Err(Error::corrupt(what, 0));
-        let channels = self.layout.channels();
+        let channels = self.channels();
         self.layout.check(limits)?;
-        if !(-126..=126).contains(&self.exponent) {
+        if !(-126..=126).contains(&self.exponent) || !(-126..=126).contains(&self.latent_exponent) {
             return fail("the input exponent of the profile");
         }
         for dct in &self.dct {
@@ -230,6 +302,22 @@ impl Profile {
             || self.levels.iter().chain(&self.maps).any(|&level| usize::from(level) >= TABLES)
         {
             return fail("the scale maps of the profile");
+        }
+        if !self.gains.is_empty() && self.gains.len() != anchors * coder_channels {
+            return fail("the gains of the profile");
+        }
+        if self.gains.iter().any(|gain| gain.unsigned_abs() > 1 << 12) {
+            return fail("a gain of the profile");
+        }
+        if self.synthesis.as_ref().is_some_and(|synthesis| synthesis.outputs() != self.layout.channels()) {
+            return fail("the channels of the synthesis network");
+        }
+        let own = Grid::new(&self.layout);
+        if own.planes * own.height * own.width > 0 {
+            self.latent(&own, limits).map_err(|error| match error {
+                Error::InvalidInput { .. } => Error::corrupt("the networks do not fit the profile's own shape", 0),
+                error => error,
+            })?;
         }
         Ok(())
     }

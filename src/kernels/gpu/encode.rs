@@ -5,7 +5,7 @@ use std::sync::Arc;
 use half::f16;
 use ndarray::ArrayD;
 
-use crate::codec;
+use crate::codec::{self, power_of_two};
 use crate::container::{Header, Layout, Mode};
 use crate::error::{Error, Result};
 use crate::kernels::gpu::coder::{CAPACITIES, Core, Group, most_items, padded_elements};
@@ -291,7 +291,8 @@ impl Encoder {
                     let mut plan = Plan::default();
                     plan.set(profile, index);
                     let decoded = core.decoded_of(&group, &plan, Some(profile))?;
-                    Ok(rate::sqnr(&source, &decoded, profile.exponent))
+                    let scale = power_of_two(-profile.latent_exponent);
+                    Ok(rate::sqnr(&source, decoded.iter().map(|&value| f32::from(value) * scale)))
                 })?;
             }
             Quality::Scale(scale) => at(codec::scale_index(scale)?, &mut out, core)?,
@@ -319,7 +320,8 @@ impl Encoder {
                     at(index, out, core, &mut plain)?;
                     let plain = &plain.features[0];
                     let decoded = core.decoded_of(&plain.group, &plain.plan, None)?;
-                    Ok(rate::sqnr(&source, &decoded, plain.exponent))
+                    let scale = power_of_two(-plain.exponent);
+                    Ok(rate::sqnr(&source, decoded.iter().map(|&value| f32::from(value) * scale)))
                 })?;
             }
         }

@@ -7,6 +7,7 @@
 //! | [`feature_to_int`], [`int_to_feature`] | f32 to i16 by one power-of-two multiply, and back |
 //! | [`block_dct`], [`block_idct`] | separable DCT of one block, all channels at once |
 //! | [`channel_matrix`] | one row of channels through an integer matrix |
+//! | [`convolve`] | layers of analysis and synthesis networks |
 //! | [`quantize`], [`dequantize`] | coefficient to symbol and back |
 //! | [`context`](Neighbourhood::context), [`run_context`](Neighbourhood::run_context) | context of each channel or run of a position, from symbols already coded |
 //! | [`rans_encode`], [`rans_decode`] | symbols to bytes and back |
@@ -16,6 +17,7 @@
 mod bytes;
 mod check;
 mod context;
+mod network;
 mod pack;
 mod quantize;
 mod rans;
@@ -29,6 +31,7 @@ pub use context::{
     CONTEXTS, ContextModel, ContextRule, MAGNITUDE_CAP, Neighbourhood, RUN_BITS, RunSums, RunTables, THRESHOLDS,
     run_class,
 };
+pub(crate) use network::{Convolution, Normalisation, Output, Plane, convolve, normalise, shuffle, unshuffle};
 pub use pack::{pack, unpack};
 pub use quantize::{
     COEFFICIENT_MAX, Dequantizer, Dequantizers, Quantizer, Quantizers, STEP_MAX, SYMBOL_MAX, dequantize,

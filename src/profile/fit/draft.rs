@@ -230,6 +230,10 @@ pub(crate) fn draft(layout: Layout, moments: &Moments, candidate: &Candidate) ->
         anchors: vec![0],
         levels: Vec::new(),
         maps: Vec::new(),
+        analysis: None,
+        synthesis: None,
+        latent_exponent: exponent,
+        gains: Vec::new(),
         notes: String::new(),
         hash: 0,
     })

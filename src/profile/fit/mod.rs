@@ -10,6 +10,7 @@
 mod draft;
 mod metric;
 mod moments;
+mod refit;
 mod search;
 mod symbols;
 mod tables;

@@ -405,7 +405,7 @@ impl<'a, 'r> Search<'a, 'r> {
         let mut profile = profile.clone();
         shift_steps(&mut profile, index);
         tables::fit(&mut profile, &self.grid, &[0], centroids, self.reporter, |_, visit, _| {
-            coefficients.iter().for_each(|coefficients| visit(coefficients));
+            coefficients.iter().for_each(|coefficients| visit(coefficients, None));
             Ok(())
         })?;
         let profile = Arc::new(profile);
@@ -471,14 +471,14 @@ impl<'a, 'r> Search<'a, 'r> {
         let coefficients = self.coefficients(&profile);
         let (_, index) = self.at_target(&profile, &coefficients, best.candidate.centroids, best.index)?;
         shift_steps(&mut profile, index);
-        let anchors: Vec<i16> = ANCHORS.map(|i| i * ANCHOR_SPACING).collect();
+        let anchors = anchors();
         let Search { samples, layout, grid, reporter, .. } = &mut self;
         let mut scratch = TransformScratch::default();
         tables::fit(&mut profile, grid, &anchors, best.candidate.centroids, reporter, |profile, visit, reporter| {
             for index in 0..samples.len() {
                 reporter.progress("fitting tables", index, samples.len());
                 let values = values(&samples.feature(index)?, layout, index)?;
-                visit(&coefficients_of(profile, grid, &values, &mut scratch));
+                visit(&coefficients_of(profile, grid, &values, &mut scratch), None);
             }
             Ok(())
         })?;
@@ -497,6 +497,11 @@ fn coefficients_of(profile: &Profile, grid: &Grid, values: &[f32], scratch: &mut
     let sink = Kept(&mut coefficients);
     transform::forward(profile, grid, 0..blocks.rows, &integers, sink, scratch, Kernels::best());
     coefficients
+}
+
+/// The quality indices at which tables are fitted.
+pub(crate) fn anchors() -> Vec<i16> {
+    ANCHORS.map(|i| i * ANCHOR_SPACING).collect()
 }
 
 fn shift_steps(profile: &mut Profile, index: i32) {

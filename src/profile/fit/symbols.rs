@@ -42,13 +42,17 @@ pub(crate) fn fit_symbols(
         anchors: vec![0],
         levels: Vec::new(),
         maps: Vec::new(),
+        analysis: None,
+        synthesis: None,
+        latent_exponent: 0,
+        gains: Vec::new(),
         notes: String::new(),
         hash: 0,
     };
     let grid = Grid::new(&layout);
     let mut reporter = Reporter { events: &mut |_| {}, notes: String::new() };
     tables::fit(&mut profile, &grid, &[0], false, &mut reporter, |_, take, _| {
-        samples.iter().for_each(|sample| take(sample));
+        samples.iter().for_each(|sample| take(sample, None));
         Ok(())
     })?;
     profile.levels.iter_mut().chain(&mut profile.maps).for_each(|level| *level = (*level).max(1));

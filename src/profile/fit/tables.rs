@@ -19,6 +19,9 @@ const PRIOR: f64 = 400.0;
 /// Observations that a channel's own scale counts for in each of its contexts.
 const CONTEXT_PRIOR: f64 = 16.0;
 
+/// Takes the coefficients of a feature, for the anchor of this number or for all.
+pub(crate) type Take<'a> = &'a mut dyn FnMut(&[i32], Option<usize>);
+
 /// What the symbols of all samples look like at one anchor.
 struct Statistics {
     /// Per coder channel and context (or per coder channel).
@@ -38,14 +41,14 @@ impl Statistics {
 type Excess = Vec<[(i64, u64); 3]>;
 
 /// Fits bank, levels, maps and offsets of `profile` at `anchors` to the coefficients that `visit`
-/// walks through (feature after feature, all coder channels of each block).
+/// walks through (feature after feature, all coder channels of each block; for one anchor, or for all).
 pub(crate) fn fit(
     profile: &mut Profile,
     grid: &Grid,
     anchors: &[i16],
     centroids: bool,
     reporter: &mut Reporter<'_>,
-    mut visit: impl FnMut(&Profile, &mut dyn FnMut(&[i32]), &mut Reporter<'_>) -> Result<()>,
+    mut visit: impl FnMut(&Profile, Take<'_>, &mut Reporter<'_>) -> Result<()>,
 ) -> Result<()> {
     let channels = profile.coder_channels();
     let lambda = std::mem::take(&mut profile.lambda);
@@ -78,8 +81,11 @@ pub(crate) fn fit(
         let shared = &*profile;
         visit(
             shared,
-            &mut |coefficients| {
+            &mut |coefficients, only| {
                 for (i, (plan, statistics)) in plans.iter().zip(&mut statistics).enumerate() {
+                    if only.is_some_and(|only| only != i) {
+                        continue;
+                    }
                     let levels = &shared.levels[i * channels..][..channels];
                     count(shared, grid, anchors[i], (plan, levels), coefficients, &mut symbols, statistics);
                 }
@@ -96,8 +102,11 @@ pub(crate) fn fit(
         let shared = &*profile;
         visit(
             shared,
-            &mut |coefficients| {
+            &mut |coefficients, only| {
                 for (i, &anchor) in anchors.iter().enumerate() {
+                    if only.is_some_and(|only| only != i) {
+                        continue;
+                    }
                     plan.set(shared, anchor);
                     let levels = &shared.levels[i * channels..][..channels];
                     measure(shared, grid, &plan, levels, coefficients, &mut symbols, &mut excess);
