@@ -1,5 +1,5 @@
 from os import PathLike
-from typing import Any, Callable, Iterable, Literal, Optional, Protocol, Sequence, TypedDict, Union, overload
+from typing import Any, Callable, Iterable, Literal, Optional, Protocol, Sequence, TypedDict, Union, final, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -22,8 +22,11 @@ _Out: TypeAlias = Literal["numpy", "torch", "dlpack"]
 _BatchAxis: TypeAlias = Union[int, None, Literal["auto"]]
 _Path: TypeAlias = Union[str, PathLike[str]]
 
+__all__ = ["Decoder", "Encoder", "Limits", "Profile", "Tensor", "__version__", "backends", "fit", "info"]
+
 __version__: str
 
+@final
 class Limits:
     def __new__(
         cls,
@@ -55,6 +58,7 @@ class Limits:
     def profile_bytes(self) -> int: ...
     def __hash__(self) -> int: ...
 
+@final
 class Profile:
     @staticmethod
     def load(path: _Path, *, limits: Optional[Limits] = None) -> Profile: ...
@@ -83,6 +87,7 @@ class Profile:
 _Profiles: TypeAlias = Union[Profile, Sequence[Profile]]
 _bytes: TypeAlias = bytes
 
+@final
 class Encoder:
     def __new__(
         cls,
@@ -112,6 +117,7 @@ class Encoder:
     @property
     def profile(self) -> Optional[Profile]: ...
 
+@final
 class Decoder:
     def __new__(
         cls,
@@ -130,6 +136,7 @@ class Decoder:
     @property
     def profiles(self) -> list[Profile]: ...
 
+@final
 class Tensor:
     def __dlpack__(self, **options: Any) -> Any: ...
     def __dlpack_device__(self) -> tuple[int, int]: ...

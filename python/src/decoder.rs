@@ -73,12 +73,7 @@ impl Decoder {
     /// :raises Unsupported: a later version wrote it
     /// :raises ImportError: the package that ``out`` needs is not there
     #[pyo3(signature = (stream, *, out="numpy"))]
-    pub fn decode<'py>(
-        &self,
-        py: Python<'py>,
-        stream: &Bound<'py, PyAny>,
-        out: &str,
-    ) -> PyResult<Bound<'py, PyAny>> {
+    pub fn decode<'py>(&self, py: Python<'py>, stream: &Bound<'py, PyAny>, out: &str) -> PyResult<Bound<'py, PyAny>> {
         let (stream, out) = (input::bytes(stream)?, Out::of(py, out)?);
         let stream = stream.as_bytes();
         let feature = py.detach(|| self.pool.with(|worker| worker.decoder.decode(stream))).or_raise(py)?;

@@ -201,7 +201,8 @@ impl Tail for PythonTail<'_> {
             let view = view.as_array();
             if view.ndim() < 2 || view.shape()[0] != rows || view.is_empty() {
                 let shape = view.shape();
-                let message = format!("the tail must give one row of logits for each of {rows} features, not {shape:?}");
+                let message =
+                    format!("the tail must give one row of logits for each of {rows} features, not {shape:?}");
                 return Err(invalid(py, message));
             }
             let values: Vec<f32> = view.iter().copied().collect();

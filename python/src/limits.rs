@@ -15,17 +15,33 @@ use pyo3::prelude::*;
 /// :param lanes: most interleaved states of a chunk (32)
 /// :param tables: most tables, and most channel matrices, of a profile (256)
 /// :param profile_bytes: largest profile file (256 MiB)
-#[pyclass(module = "narrows", frozen, eq, hash, from_py_object, get_all)]
+#[pyclass(module = "narrows", frozen, eq, hash, from_py_object)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Limits {
-    pub output_bytes: u64,
-    pub header_bytes: u64,
-    pub rank: u64,
-    pub chunks: u64,
-    pub channels: u64,
-    pub lanes: u64,
-    pub tables: u64,
-    pub profile_bytes: u64,
+    /// Largest decoded feature, in bytes of its own dtype.
+    #[pyo3(get)]
+    output_bytes: u64,
+    /// Most bytes before the chunks of a stream, and of the header of a profile's file.
+    #[pyo3(get)]
+    header_bytes: u64,
+    /// Most axes.
+    #[pyo3(get)]
+    rank: u64,
+    /// Most chunks in one stream.
+    #[pyo3(get)]
+    chunks: u64,
+    /// Most channels, and most (component, band) pairs of a profile.
+    #[pyo3(get)]
+    channels: u64,
+    /// Most interleaved states of a chunk.
+    #[pyo3(get)]
+    lanes: u64,
+    /// Most tables, and most channel matrices, of a profile.
+    #[pyo3(get)]
+    tables: u64,
+    /// Largest profile file, in bytes.
+    #[pyo3(get)]
+    profile_bytes: u64,
 }
 
 #[pymethods]

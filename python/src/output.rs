@@ -83,7 +83,7 @@ impl<'py> Target<'py> {
                 return Err(invalid(py, "the tensor requires gradients: pass tensor.detach()"));
             }
             let tensor = on_processor(object)?;
-            let bf16 = tensor.getattr("dtype")?.str()?.to_string() == "torch.bfloat16";
+            let bf16 = tensor.getattr("dtype")?.str()? == "torch.bfloat16";
             let tensor =
                 if bf16 { tensor.call_method1("view", (py.import("torch")?.getattr("int16")?,))? } else { tensor };
             (tensor.call_method0("numpy")?.cast_into()?, bf16)
@@ -95,7 +95,8 @@ impl<'py> Target<'py> {
         };
         let name: String = array.getattr("dtype")?.getattr("name")?.extract()?;
         let name = if is_torch_bf16 { "bfloat16".to_owned() } else { name };
-        let one_place_each = array.shape().iter().zip(array.strides()).all(|(&size, &stride)| size < 2 || stride != 0);
+        let one_place_each = array.is_empty()
+            || array.shape().iter().zip(array.strides()).all(|(&size, &stride)| size < 2 || stride != 0);
         if !is_in_order(&array)? || !one_place_each {
             return Err(invalid(py, "out must be aligned, in native byte order, with a place for each element"));
         }

@@ -36,7 +36,7 @@ def test_dlpack_there_and_back(vectors):
         assert narrows.decode(again).tobytes() == (vectors / "2-lossless-bf16.feature").read_bytes()
 
 
-def test_without_ml_dtypes_the_error_says_what_to_do(vectors):
+def test_without_ml_dtypes_the_error_says_what_to_do(vectors, tmp_path):
     program = f"""
 import sys
 sys.modules["ml_dtypes"] = None
@@ -50,4 +50,4 @@ else:
     raise SystemExit("no error")
 assert narrows.decode(stream, out="dlpack").dtype == "bfloat16"
 """
-    subprocess.run([sys.executable, "-c", program], check=True)
+    subprocess.run([sys.executable, "-c", program], check=True, cwd=tmp_path)

@@ -84,7 +84,7 @@ def test_gradients(samples):
     gradients = random.standard_normal((len(samples), 3, 4, 8, 8)).astype(np.float32)
     gradients[:, :, 1:] *= 0.01
     profile = narrows.fit(samples, gradients=gradients)
-    assert "gradients" in profile.notes and profile != narrows.fit(samples)
+    assert "gradient samples" in profile.notes and profile != narrows.fit(samples)
     assert narrows.fit(samples, gradients=[list(entry) for entry in gradients]) == profile
     assert narrows.fit(samples, gradients=gradients, weights="unweighted") != profile
     first = narrows.fit(samples, gradients=gradients[:, 0])

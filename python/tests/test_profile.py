@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+from pathlib import Path
 
 import pytest
 
@@ -15,7 +16,7 @@ def test_files_and_bytes(waves, vectors, tmp_path):
     for path in [tmp_path / "p.safetensors", str(tmp_path / "q.safetensors")]:
         waves.save(path)
         assert narrows.Profile.load(path) == waves
-        assert open(path, "rb").read() == waves.to_bytes() == golden.read_bytes()
+        assert Path(path).read_bytes() == waves.to_bytes() == golden.read_bytes()
 
 
 def test_files_that_are_none(tmp_path):

@@ -40,13 +40,14 @@ def test_modes_keep_shape_type_and_values(make, waves, distance, mode, dtype, or
     options = {"profile": {"profile": waves}, "plain": {}, "packed": {"bits": 8}}[mode]
     plain = typed(make(shape=(2, 6, 8, 8)), dtype)
     encoder = narrows.Encoder(mode=mode, **options)
-    # The golden profile was fitted to values of this size, so its steps are too coarse for none of these.
-    stream = encoder.encode(ORDERS[order](plain), scale=0.1)
+    # Steps that are too fine for bytes make lossless streams, which are shorter.
+    scale = 1.0 if mode == "profile" and "int" in dtype else 0.1
+    stream = encoder.encode(ORDERS[order](plain), scale=scale)
     assert narrows.info(stream)["mode"] == mode == encoder.mode
-    assert stream == encoder.encode(plain, scale=0.1), "the memory order shows"
+    assert stream == encoder.encode(plain, scale=scale), "the memory order shows"
     decoded = narrows.Decoder(encoder.profile).decode(stream)
     assert decoded.dtype == plain.dtype and decoded.shape == plain.shape
-    if mode != "profile" or dtype in ["float32", "float16", "bfloat16"]:
+    if mode != "profile" or "int" not in dtype:
         assert distance(plain, decoded) < 0.1
 
 
@@ -70,12 +71,12 @@ def test_qualities(make, waves, distance):
     fine, coarse = encoder.encode(array, scale=0.25), encoder.encode(array, scale=4.0)
     assert len(fine) > len(coarse)
     assert distance(array, decoder.decode(fine)) < distance(array, decoder.decode(coarse))
-    assert len(encoder.encode(array, bytes=60)) <= 60 < len(fine)
+    assert len(encoder.encode(array, bytes=40)) <= 40 < len(fine)
     assert distance(array, decoder.decode(encoder.encode(array, sqnr=20.0))) <= 0.1
 
 
 def test_options_are_in_the_stream(make):
-    array = make(shape=(1, 6, 32, 8))
+    array = make(shape=(1, 6, 32, 8)) ** 3
     info = narrows.info(narrows.Encoder(chunks=3, lanes=4, checksums=True).encode(array))
     assert (info["chunks"], info["lanes"], info["checksums"]) == (3, 4, True)
     info = narrows.info(narrows.Encoder().encode(array))

@@ -43,6 +43,5 @@ def incorrect(feature: NDArray[np.float32]) -> None:
     narrows.encode(feature, scale="fine")  # type: ignore[arg-type]
     narrows.encode([1.0, 2.0])  # type: ignore[arg-type]
     narrows.decode(b"", out="list")  # type: ignore[call-overload]
-    narrows.Profile()  # type: ignore[call-arg]
     narrows.info(b"")["size"]  # type: ignore[typeddict-item]
     narrows.fit([feature], tail=3)  # type: ignore[arg-type]

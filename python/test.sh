@@ -1,0 +1,18 @@
+#!/usr/bin/env bash
+# Builds and installs the Python package in a virtual environment of its own, checks its Rust side, and runs its tests.
+# The environment sees the packages of the system: with PyTorch there, its tests run too.
+set -euo pipefail
+cd "$(dirname "$0")"
+
+python=${PYTHON:-python3}
+target=${CARGO_TARGET_DIR:-$PWD/target}
+venv=$(mktemp -d)
+trap 'rm -rf "$venv"' EXIT
+
+cargo fmt --check
+CARGO_TARGET_DIR=$target cargo clippy --release --all-targets -- -D warnings
+
+"$python" -m venv --system-site-packages "$venv"
+CARGO_TARGET_DIR=$target "$venv/bin/pip" install --quiet --disable-pip-version-check "$PWD[test]"
+# Not `python -m pytest`, which would find the sources here in place of the installed package.
+"$venv/bin/pytest" "$@"
