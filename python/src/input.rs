@@ -132,7 +132,15 @@ fn share<'py>(object: &Bound<'py, PyAny>) -> PyResult<Shared<'py>> {
 fn share_capsule<'py>(object: &Bound<'py, PyAny>) -> PyResult<Shared<'py>> {
     let py = object.py();
     let object = on_processor(object)?;
-    let capsule = object.call_method0(intern!(py, "__dlpack__"))?.cast_into::<PyCapsule>()?;
+    let name = object.getattr("dtype").and_then(|dtype| dtype.str()).map(|name| name.to_string());
+    let capsule = match object.call_method0(intern!(py, "__dlpack__")) {
+        // Not every library has a capsule for each of its element types, nor one kind of error for it.
+        Err(error) => match &name {
+            Ok(name) if !NAMES.contains(&name.trim_start_matches("torch.")) => return Err(wrong_type(name)),
+            _ => return Err(error),
+        },
+        Ok(capsule) => capsule.cast_into::<PyCapsule>()?,
+    };
     // NumPy takes bf16 for words of 16 bits.
     let element = retype(&capsule, |element| match element {
         ElementType::BF16 => ElementType::U16,
@@ -140,7 +148,6 @@ fn share_capsule<'py>(object: &Bound<'py, PyAny>) -> PyResult<Shared<'py>> {
     })?;
     let known = [ElementType::F32, ElementType::F16, ElementType::BF16, ElementType::I8, ElementType::U8];
     if !known.contains(&element) {
-        let name = object.getattr("dtype").and_then(|dtype| dtype.str()).map(|name| name.to_string());
         return Err(wrong_type(&name.unwrap_or_else(|_| format!("{element:?}"))));
     }
     let array = py.import("numpy")?.call_method1("from_dlpack", (Bound::new(py, Tensor::of_capsule(capsule))?,))?;
@@ -175,6 +182,9 @@ pub fn on_processor<'py>(object: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAn
 fn name(array: &Bound<'_, PyUntypedArray>) -> PyResult<String> {
     array.getattr("dtype")?.getattr("name")?.extract()
 }
+
+/// Element types that a feature may have.
+const NAMES: [&str; 5] = ["float32", "float16", "bfloat16", "int8", "uint8"];
 
 fn wrong_type(name: &str) -> PyErr {
     PyTypeError::new_err(format!("features have elements of float32, float16, bfloat16, int8 or uint8, not {name}"))

@@ -78,11 +78,9 @@ def test_tensors_of_other_devices_are_refused():
 
 
 def test_other_element_types_are_refused_by_name():
-    for dtype in [torch.float64, torch.int32, torch.int16, torch.complex64]:
+    for dtype in [torch.float64, torch.int32, torch.int16, torch.complex64, torch.bool]:
         with pytest.raises(TypeError, match=f"float32, float16, bfloat16, int8 or uint8, not {dtype}"):
             narrows.encode(torch.zeros(1, 2, 3, dtype=dtype))
-    with pytest.raises(TypeError):
-        narrows.encode(torch.zeros(1, 2, 3, dtype=torch.bool))
 
 
 def test_decoded_tensors_share_the_memory_of_what_they_are_made_from():
