@@ -31,15 +31,8 @@ impl<'py> Input<'py> {
         if rank > MAX_RANK {
             return Err(invalid(py, format!("a feature has 1 to {MAX_RANK} axes, this one has {rank}")));
         }
-        let bf16 = words_are_bf16 || name(&array)? == "bfloat16";
-        let array = if bf16 && !words_are_bf16 {
-            let words = py.import("numpy")?.getattr("uint16")?;
-            array.call_method1(intern!(py, "view"), (words,))?.cast_into::<PyUntypedArray>()?
-        } else {
-            array
-        };
         let array = in_order(array)?;
-        if bf16 {
+        if words_are_bf16 {
             return Ok(Input::Bf16(read(array.cast::<PyArrayDyn<u16>>()?)?));
         }
         if let Ok(array) = array.cast::<PyArrayDyn<f32>>() {
@@ -54,7 +47,14 @@ impl<'py> Input<'py> {
         if let Ok(array) = array.cast::<PyArrayDyn<u8>>() {
             return Ok(Input::U8(read(array)?));
         }
-        Err(wrong_type(&name(&array)?))
+        match name(&array)?.as_str() {
+            "bfloat16" => {
+                let words = py.import("numpy")?.getattr("uint16")?;
+                let array = array.call_method1(intern!(py, "view"), (words,))?;
+                Ok(Input::Bf16(read(array.cast::<PyArrayDyn<u16>>()?)?))
+            }
+            other => Err(wrong_type(other)),
+        }
     }
 
     /// Runs `f` on a view of the memory.
