@@ -1,5 +1,7 @@
 //! Tensors on their way through DLPack.
 
+use std::sync::{Mutex, PoisonError};
+
 use numpy::PyUntypedArray;
 use pyo3::exceptions::PyBufferError;
 use pyo3::intern;
@@ -13,7 +15,7 @@ enum Source {
     /// In an array; 16-bit words are bf16 if the flag is set.
     Array(Py<PyUntypedArray>, bool),
     /// In a capsule that was not handed on yet.
-    Capsule(Option<Py<PyCapsule>>),
+    Capsule(Mutex<Option<Py<PyCapsule>>>),
 }
 
 /// A decoded feature for any library that reads DLPack: ``torch.from_dlpack(tensor)``,
@@ -21,7 +23,7 @@ enum Source {
 ///
 /// Made by ``Decoder.decode(stream, out="dlpack")``. What is made from it shares its memory. It can be handed on as often
 /// as is wanted.
-#[pyclass(module = "narrows")]
+#[pyclass(module = "narrows", frozen)]
 pub struct Tensor {
     source: Source,
 }
@@ -32,7 +34,7 @@ impl Tensor {
     }
 
     pub fn of_capsule(capsule: Bound<'_, PyCapsule>) -> Self {
-        Tensor { source: Source::Capsule(Some(capsule.unbind())) }
+        Tensor { source: Source::Capsule(Mutex::new(Some(capsule.unbind()))) }
     }
 
     fn array<'py>(&self, py: Python<'py>) -> PyResult<(&Bound<'py, PyUntypedArray>, bool)> {
@@ -48,11 +50,11 @@ impl Tensor {
     /// The tensor as a DLPack capsule (of the unversioned kind, which every consumer takes).
     #[pyo3(signature = (**_options))]
     fn __dlpack__<'py>(
-        &mut self,
+        &self,
         py: Python<'py>,
         _options: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Bound<'py, PyCapsule>> {
-        match &mut self.source {
+        match &self.source {
             Source::Array(array, words_are_bf16) => {
                 let capsule = array.bind(py).call_method0(intern!(py, "__dlpack__"))?.cast_into::<PyCapsule>()?;
                 if *words_are_bf16 {
@@ -61,7 +63,7 @@ impl Tensor {
                 Ok(capsule)
             }
             Source::Capsule(capsule) => {
-                let capsule = capsule.take();
+                let capsule = capsule.lock().unwrap_or_else(PoisonError::into_inner).take();
                 Ok(capsule.ok_or_else(|| PyBufferError::new_err("the capsule was handed on"))?.into_bound(py))
             }
         }

@@ -1,7 +1,9 @@
 """Proves that profiles are values: read, written, compared, pickled, asked what they are."""
 
 import copy
+import importlib.metadata
 import pickle
+import re
 from pathlib import Path
 
 import pytest
@@ -76,3 +78,9 @@ def test_representations(waves):
     assert repr(narrows.Encoder(mode="lossless")) == "<narrows.Encoder lossless>"
     assert repr(narrows.Decoder([waves])) == f"<narrows.Decoder [{waves.hash}]>"
     assert narrows.Decoder(waves).profiles == [waves]
+
+
+def test_the_version_is_that_of_the_library(vectors):
+    manifest = (vectors.parents[1] / "Cargo.toml").read_text()
+    version = re.search(r'^version = "(.*)"', manifest, re.MULTILINE)
+    assert version and version[1] == narrows.__version__ == importlib.metadata.version("narrows")
