@@ -163,15 +163,23 @@ impl Samples for PythonSamples<'_> {
         let Some(gradients) = &self.gradients else { return Ok(Vec::new()) };
         self.calls.call(|py| {
             let entry = gradients.bind(py).get_item(index)?;
-            if entry.is_instance_of::<PyList>() || entry.is_instance_of::<PyTuple>() {
-                return entry.try_iter()?.map(|gradient| Ok(Input::of(&gradient?)?.to_f32())).collect();
+            let sample = Input::of(&self.samples.bind(py).get_item(index)?)?;
+            let shape = sample.with_view(|view| view.shape().to_vec());
+            let all: Vec<ArrayD<f32>> = if entry.is_instance_of::<PyList>() || entry.is_instance_of::<PyTuple>() {
+                entry.try_iter()?.map(|gradient| Ok(Input::of(&gradient?)?.to_f32())).collect::<PyResult<_>>()?
+            } else {
+                let gradient = Input::of(&entry)?.to_f32();
+                if gradient.ndim() == shape.len() + 1 {
+                    gradient.outer_iter().map(|gradient| gradient.to_owned()).collect()
+                } else {
+                    vec![gradient]
+                }
+            };
+            if let Some(other) = all.iter().find(|gradient| gradient.shape() != shape) {
+                let shapes = format!("{:?}, the sample has {shape:?}", other.shape());
+                return Err(invalid(py, format!("a gradient of sample {index} has shape {shapes}")));
             }
-            let own = Input::of(&self.samples.bind(py).get_item(index)?)?.with_view(|view| view.shape().len());
-            let gradient = Input::of(&entry)?.to_f32();
-            if gradient.ndim() == own + 1 {
-                return Ok(gradient.outer_iter().map(|gradient| gradient.to_owned()).collect());
-            }
-            Ok(vec![gradient])
+            Ok(all)
         })
     }
 }

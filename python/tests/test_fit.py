@@ -92,8 +92,12 @@ def test_gradients(samples):
     assert wrong[0] < wrong[1:].mean(), "what matters is kept better"
     with pytest.raises(narrows.InvalidInput, match="15 gradients for 16 samples"):
         narrows.fit(samples, gradients=gradients[:15])
-    with pytest.raises(narrows.InvalidInput):
-        narrows.fit(samples, gradients=gradients[..., :4])
+    for shape in [(4, 8, 4), (1, 4, 8, 8), (4, 8), (8, 8, 4)]:
+        others = [[np.ones(shape, np.float32)]] * len(samples)
+        with pytest.raises(narrows.InvalidInput, match="a gradient of sample"):
+            narrows.fit(samples, gradients=others)
+    with pytest.raises(narrows.InvalidInput, match="a gradient of sample"):
+        narrows.fit(samples, gradients=[np.ones((2, 3, 4, 8, 8), np.float32)] * len(samples))
 
 
 def make_tail(channels=4, axis=1):
