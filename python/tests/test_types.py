@@ -26,7 +26,7 @@ def test_the_package_itself_is_checked(tmp_path):
 
 
 def test_stubs_are_those_of_the_module(tmp_path):
-    run("mypy.stubtest", "narrows", "--concise", "--ignore-disjoint-bases", folder=tmp_path)
+    run("mypy.stubtest", "narrows._narrows", "--concise", "--ignore-disjoint-bases", folder=tmp_path)
 
 
 def test_everything_public_is_documented():
