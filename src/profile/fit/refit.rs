@@ -15,7 +15,7 @@ impl Profile {
     /// This profile with tables fitted anew to sample features: what one needs whose networks, matrices or steps were
     /// trained elsewhere ([`Profile::assemble`]).
     ///
-    /// Both without contexts and with those of runs of channels are tried, and the ones of fewer bytes are kept. If the
+    /// Every context rule is tried, and the one of fewest bytes is kept. If the
     /// profile has gains, its anchors stay as they are; else they are those of [`Profile::fit`].
     ///
     /// # Errors
@@ -26,7 +26,7 @@ impl Profile {
         }
         let mut reporter = Reporter { events, notes: String::new() };
         let mut best: Option<(u64, Profile)> = None;
-        for context in [ContextRule::None, ContextRule::Runs] {
+        for context in [ContextRule::None, ContextRule::Neighbours, ContextRule::Runs] {
             let mut profile = Profile { context, ..self.clone() };
             let bytes = fit(&mut profile, samples, &mut reporter)?;
             reporter.note(&format!("{bytes} bytes a feature at quality 0, context rule {}", context.code()));
