@@ -59,7 +59,7 @@ impl AttachedEncoder {
         quality: Quality,
         options: (Option<usize>, Option<usize>, bool, bool),
     ) -> Option<Result<Vec<u8>>> {
-        if !self.policy.takes(&self.device, view.len()) {
+        if !self.encoder.runs_networks() || !self.policy.takes(&self.device, view.len()) {
             return None;
         }
         self.encoder.set_options(options);
@@ -85,6 +85,9 @@ impl AttachedDecoder {
 
     /// The feature of a stream; nothing if the CPU shall decode it.
     pub fn decode(&mut self, stream: &Stream<'_>) -> Option<Result<Feature>> {
+        if stream.profile().is_some_and(|profile| profile.has_networks()) {
+            return None;
+        }
         if !self.policy.takes(&self.device, stream.grid.len()) {
             return None;
         }

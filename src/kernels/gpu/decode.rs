@@ -206,6 +206,9 @@ impl Decoder {
             return Ok(None);
         }
         let stream = Stream::read(bytes, &header, reader, &self.profiles, &self.limits)?;
+        if stream.profile().is_some_and(|profile| profile.has_networks()) {
+            return Err(Error::Unsupported { what: "networks on the GPU" });
+        }
         let plan = match &stream.source {
             StreamSource::Profile(profile, quality) => {
                 plans.entry((profile.hash, *quality)).or_insert_with(|| plan_of(&stream)).clone()

@@ -148,10 +148,18 @@ impl Encoder {
         self.core.checksums = checksums;
     }
 
+    /// Whether the networks of its profile run on the GPU.
+    pub(crate) fn runs_networks(&self) -> bool {
+        self.profile.as_ref().is_none_or(|profile| !profile.has_networks())
+    }
+
     /// As [`Encoder::encode_batch`], without going on with the CPU.
     pub(crate) fn encode_on_gpu(&mut self, features: &[Source<'_>], quality: Quality) -> Result<Vec<Vec<u8>>> {
         if self.core.lanes.is_some_and(|lanes| !lanes.is_power_of_two() || lanes > MAX_LANES) {
             return Err(Error::invalid("lanes must be 1, 2, 4, 8, 16 or 32"));
+        }
+        if !self.runs_networks() {
+            return Err(Error::Unsupported { what: "networks on the GPU" });
         }
         let layouts = features.iter().map(Source::layout).collect::<Result<Vec<_>>>()?;
         if let Some(profile) = &self.profile {
