@@ -136,6 +136,12 @@ impl<'s> Stream<'s> {
         }
     }
 
+    /// Whether what is transformed is a latent.
+    #[cfg(feature = "gpu")]
+    pub fn has_latent(&self) -> bool {
+        self.profile().is_some_and(|profile| profile.has_networks())
+    }
+
     /// The exponent of the integers that are transformed.
     pub fn exponent(&self) -> i32 {
         match &self.source {

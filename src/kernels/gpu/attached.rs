@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::error::{Error, Result};
 use crate::kernels::gpu::device::Device;
+use crate::kernels::gpu::decode::runs;
 use crate::kernels::gpu::{Decoder, Encoder};
 use crate::profile::Profile;
 use crate::quality::Quality;
@@ -85,10 +86,7 @@ impl AttachedDecoder {
 
     /// The feature of a stream; nothing if the CPU shall decode it.
     pub fn decode(&mut self, stream: &Stream<'_>) -> Option<Result<Feature>> {
-        if stream.profile().is_some_and(|profile| profile.has_networks()) {
-            return None;
-        }
-        if !self.policy.takes(&self.device, stream.grid.len()) {
+        if !runs(stream) || !self.policy.takes(&self.device, stream.grid.len()) {
             return None;
         }
         let feature = self.decoder.decode_stream(stream);

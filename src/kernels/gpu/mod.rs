@@ -31,6 +31,7 @@ mod decode;
 mod device;
 mod encode;
 mod feature;
+mod network;
 mod params;
 mod plain;
 mod prepared;
