@@ -32,6 +32,8 @@ mod device;
 mod encode;
 mod feature;
 mod network;
+#[cfg(test)]
+mod network_tests;
 mod params;
 mod plain;
 mod prepared;
