@@ -35,7 +35,8 @@ impl Profile {
             }
         }
         let (_, mut profile) = best.ok_or(Error::invalid("there are no samples to fit tables to"))?;
-        profile.notes = if self.notes.is_empty() { reporter.notes } else { format!("{}\n{}", self.notes, reporter.notes) };
+        profile.notes =
+            if self.notes.is_empty() { reporter.notes } else { format!("{}\n{}", self.notes, reporter.notes) };
         profile.hash = profile.content_hash();
         profile.validate(&Limits::default())?;
         Ok(profile)
@@ -64,7 +65,15 @@ fn fit(profile: &mut Profile, samples: &mut dyn Samples, reporter: &mut Reporter
             let kernels = Kernels::best();
             let mut each = |quality: i16, only: Option<usize>, first: bool| -> Result<()> {
                 let values = latents.of(&feature, profile, quality, first, kernels)?;
-                transform::forward(profile, &grid, 0..blocks.rows, values, Kept(&mut coefficients), &mut scratch, kernels);
+                transform::forward(
+                    profile,
+                    &grid,
+                    0..blocks.rows,
+                    values,
+                    Kept(&mut coefficients),
+                    &mut scratch,
+                    kernels,
+                );
                 take(&coefficients, only);
                 Ok(())
             };
@@ -84,7 +93,12 @@ fn fit(profile: &mut Profile, samples: &mut dyn Samples, reporter: &mut Reporter
     let mut bytes = 0;
     for index in 0..count {
         reporter.progress("measuring", index, count);
-        bytes += encoder.encode(FeatureView::from(&samples.feature(index)?).with_axes(profile.layout.axes), crate::Quality::Scale(1.0))?.len() as u64;
+        bytes += encoder
+            .encode(
+                FeatureView::from(&samples.feature(index)?).with_axes(profile.layout.axes),
+                crate::Quality::Scale(1.0),
+            )?
+            .len() as u64;
     }
     Ok(bytes / count as u64)
 }
