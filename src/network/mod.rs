@@ -299,9 +299,7 @@ impl<A: Arithmetic> Network<A> {
                 .fold(1, |product: u64, size| product.saturating_mul(size as u64))
         };
         let live = |at: usize| (0..=at).filter(move |&value| self.last_use[value] >= at).map(bytes);
-        let most = (0..self.nodes.len()).map(|at| {
-            live(at).fold(bytes(at + 1), u64::saturating_add)
-        });
+        let most = (0..self.nodes.len()).map(|at| live(at).fold(bytes(at + 1), u64::saturating_add));
         Some(most.max().unwrap_or(0))
     }
 

@@ -1,6 +1,8 @@
 use proptest::prelude::*;
 
-use super::samples::{Random, Window, float_convolution, integer_convolution, integer_network, node};
+use super::samples::{
+    Random, Window, float_convolution, integer_convolution, integer_network, integer_network_of, node,
+};
 use super::*;
 use crate::error::Error;
 use crate::kernels::Kernels;
@@ -13,7 +15,12 @@ fn kernels() -> Vec<Kernels> {
     levels.map(|level| Kernels::of(&Backend::Simd(level)).unwrap()).collect()
 }
 
-fn run<A: Arithmetic>(network: &Network<A>, input: &[A::Value], size: (usize, usize), kernels: Kernels) -> Vec<A::Value> {
+fn run<A: Arithmetic>(
+    network: &Network<A>,
+    input: &[A::Value],
+    size: (usize, usize),
+    kernels: Kernels,
+) -> Vec<A::Value> {
     let (height, width) = network.output_size(size).unwrap();
     let mut output = vec![A::Value::default(); height * width * network.outputs()];
     let mut runner = Runner::default();
@@ -158,4 +165,16 @@ fn networks_that_could_overflow_or_do_not_fit_are_refused() {
     assert!(matches!(refuse(8, &|node| node.input = 1), Error::Corrupt { .. }));
     assert!(matches!(refuse(8, &|node| node.add = Some(0)), Error::Corrupt { .. }));
     assert!(matches!(refuse(8, &|node| node.op = Op::Shuffle(2)), Error::Corrupt { .. }));
+}
+
+#[test]
+fn a_latent_of_another_shape_needs_a_synthesis_network() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/vectors/waves.profile.safetensors");
+    let mut profile = crate::Profile::load(path).unwrap();
+    let channels = profile.layout.channels();
+    profile.analysis = Some(Analysis::Integer(integer_network_of(&mut Random(1), [channels, 4, channels], (1, 2))));
+    let profile = std::sync::Arc::new(profile);
+    let feature = ndarray::Array3::<f32>::from_shape_fn((channels, 9, 11), |(c, y, x)| (c * y + x) as f32 * 0.1);
+    let stream = crate::encode(&feature, Some(&profile), crate::Quality::Scale(4.0)).unwrap();
+    assert!(matches!(crate::decode(&stream, Some(&profile)), Err(Error::Corrupt { .. })));
 }

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use crate::error::{Error, Result};
 use crate::kernels::gpu::device::Device;
-use crate::kernels::gpu::decode::runs;
 use crate::kernels::gpu::{Decoder, Encoder};
 use crate::profile::Profile;
 use crate::quality::Quality;
@@ -86,7 +85,7 @@ impl AttachedDecoder {
 
     /// The feature of a stream; nothing if the CPU shall decode it.
     pub fn decode(&mut self, stream: &Stream<'_>) -> Option<Result<Feature>> {
-        if !runs(stream) || !self.policy.takes(&self.device, stream.grid.len()) {
+        if !self.policy.takes(&self.device, stream.grid.len()) {
             return None;
         }
         let feature = self.decoder.decode_stream(stream);

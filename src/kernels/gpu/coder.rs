@@ -32,7 +32,8 @@ pub(crate) const CAPACITIES: [usize; 2] = [1, 3];
 /// Bytes of payload that are read back with the counters; if there are more, they are fetched once the length is known.
 const FIRST_READ: usize = 1 << 16;
 /// What the CPU must do.
-pub(crate) const FLOAT_ANALYSIS: Error = Error::Unsupported { what: "an analysis network in floating point on the GPU" };
+pub(crate) const FLOAT_ANALYSIS: Error =
+    Error::Unsupported { what: "an analysis network in floating point on the GPU" };
 /// Flags of `report`.
 pub(crate) const FLAG_LANES: u32 = 2;
 
@@ -200,7 +201,6 @@ impl Core {
         let mut values = self.pool.get(&device, "values", 0, size)?;
         let mut other = self.pool.get(&device, "other", 0, size)?;
         group.source.exponent = profile.exponent as u32;
-        group.params.exponent = profile.latent_exponent as u32;
         let integers = match &profile.analysis {
             None => values.clone(),
             Some(_) => self.pool.get(&device, "integers", 0, members.len() * group.grid.len())?,
@@ -217,21 +217,19 @@ impl Core {
         let uniform = recorder.uniform(&params.bytes())?;
         let groups = (strided(size), 1, 1);
         match &profile.analysis {
-            None => {}
-            Some(Analysis::Integer(network)) => {
-                if size > 0 {
-                    let table = self.tables.network(&device, (profile.hash, false), network)?;
-                    let run = Run { device: &device, network, table: &table, quality: index };
-                    let planes = (members.len() * group.grid.planes, (group.grid.height, group.grid.width));
-                    let latent = run.record(recorder, &mut self.pool, planes, &integers)?;
-                    if profile.bands() > 1 {
-                        recorder.run("into_blocks", 32, &uniform, &[(1, &latent), (2, &values)], groups)?;
-                    } else {
-                        values = latent;
-                    }
+            Some(Analysis::Float(_)) => return Err(FLOAT_ANALYSIS),
+            Some(Analysis::Integer(network)) if size > 0 => {
+                let table = self.tables.network(&device, (profile.hash, false), network)?;
+                let run = Run { device: &device, network, table: &table, quality: index };
+                let planes = (members.len() * group.grid.planes, (group.grid.height, group.grid.width));
+                let latent = run.record(recorder, &mut self.pool, planes, &integers)?;
+                if profile.bands() > 1 {
+                    recorder.run("into_blocks", 32, &uniform, &[(1, &latent), (2, &values)], groups)?;
+                } else {
+                    values = latent;
                 }
             }
-            Some(Analysis::Float(_)) => return Err(FLOAT_ANALYSIS),
+            Some(Analysis::Integer(_)) | None => {}
         }
         if profile.bands() > 1 {
             let bindings = [(1, &table.dct), (2, &values), (3, &other)];

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use crate::chunk::Part;
 use crate::container::{Header, Layout, Mode, Reader};
 use crate::error::{Error, Result};
-use crate::geometry::Grid;
 use crate::kernels::gpu::coder::{dense_layout, workgroup_for};
 use crate::kernels::gpu::device::Device;
 use crate::kernels::gpu::feature::{FeatureBuffer, feature_of};
@@ -212,9 +211,6 @@ impl Decoder {
             return Ok(None);
         }
         let stream = Stream::read(bytes, &header, reader, &self.profiles, &self.limits)?;
-        if !runs(&stream) {
-            return Err(Error::Unsupported { what: "a latent of another shape without a synthesis network" });
-        }
         let plan = match &stream.source {
             StreamSource::Profile(profile, quality) => {
                 plans.entry((profile.hash, *quality)).or_insert_with(|| plan_of(&stream)).clone()
@@ -363,7 +359,7 @@ impl Decoder {
             return self.record_synthesis(recorder, first, recorded);
         }
         if first.has_latent() {
-            // The latent is of the feature's shape, and lies as it does.
+            // Without a synthesis network, it is of the feature's shape.
             let params = Params { items: items as u32, ..Params::of(&first.layout, &first.grid, &first.blocks, block) };
             let exponent = first.exponent() as u32;
             return Ok(Recorded { params: Params { exponent, ..params }, ..recorded });
@@ -449,13 +445,6 @@ impl Decoder {
             Target::Buffer(_) => Ok(None),
         }
     }
-}
-
-/// Whether the GPU takes the latent of a stream to its feature.
-pub(crate) fn runs(stream: &Stream<'_>) -> bool {
-    let shape = |grid: &Grid| (grid.height, grid.width, grid.channels);
-    let synthesis = stream.profile().is_some_and(|profile| profile.synthesis.is_some());
-    synthesis || shape(&stream.grid) == shape(&stream.latent)
 }
 
 fn plan_of(stream: &Stream<'_>) -> Arc<Plan> {

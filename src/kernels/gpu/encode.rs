@@ -8,7 +8,9 @@ use ndarray::ArrayD;
 use crate::codec::{self, Synthesised, power_of_two};
 use crate::container::{Header, Layout, Mode};
 use crate::error::{Error, Result};
-use crate::kernels::gpu::coder::{CAPACITIES, Core, FLOAT_ANALYSIS, Group, analysis_bytes, most_items, padded_elements};
+use crate::kernels::gpu::coder::{
+    CAPACITIES, Core, FLOAT_ANALYSIS, Group, analysis_bytes, most_items, padded_elements,
+};
 use crate::kernels::gpu::device::{Device, failed};
 use crate::kernels::gpu::feature::Source;
 use crate::kernels::gpu::plain::PlainFeatures;

@@ -80,7 +80,13 @@ fn the_largest_sums_are_equal() {
         let mut op = integer_convolution(&mut Random(1), 500, 3, point);
         if let crate::network::Op::Convolution(convolution) = &mut op {
             for (at, weight) in convolution.weights.iter_mut().enumerate() {
-                *weight = if at < 500 { 127 * sign } else if at < 1000 { -128 } else { 128u8.wrapping_add(at as u8) as i8 };
+                *weight = if at < 500 {
+                    127 * sign
+                } else if at < 1000 {
+                    -128
+                } else {
+                    128u8.wrapping_add(at as u8) as i8
+                };
             }
             convolution.constants.bias = vec![i32::from(sign) * 66_000_000, 12_345, -1];
             convolution.constants.shifts = [16, 14];
@@ -128,12 +134,7 @@ fn near(made: &[f32], expected: &[f32], what: &str) {
 }
 
 /// A profile of a file between networks for features of so many channels, and a hash to tell it by.
-fn profile(
-    path: &str,
-    channels: usize,
-    hash: u64,
-    edit: impl FnOnce(&mut Profile, &mut Random),
-) -> Arc<Profile> {
+fn profile(path: &str, channels: usize, hash: u64, edit: impl FnOnce(&mut Profile, &mut Random)) -> Arc<Profile> {
     let mut profile = Profile::load(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap();
     let random = &mut Random(hash);
     let inner = profile.layout.channels();
@@ -180,6 +181,13 @@ fn streams_of_profiles_with_networks_are_equal() {
         profile(WAVES, 10, 1, |_, _| ()),
         profile(RECTIFIED, 7, 2, without_quality),
         profile(WAVES, 6, 3, |profile, _| profile.analysis = None),
+        profile(WAVES, 6, 5, |profile, random| {
+            let point = Window { kernel: [1, 1], stride: 1, depthwise: false, transposed: None };
+            let nodes = vec![node(integer_convolution(random, 6, 6, point), 0, None, 6)];
+            let network = Network::new(6, nodes, &crate::Limits::default()).unwrap();
+            profile.analysis = Some(Analysis::Integer(network));
+            profile.synthesis = None;
+        }),
         profile(RECTIFIED, 5, 4, |profile, random| {
             let gains = profile.anchors.len() * profile.coder_channels();
             profile.gains = (0..gains).map(|_| random.integer(40) as i16).collect();
@@ -197,7 +205,8 @@ fn streams_of_profiles_with_networks_are_equal() {
         );
         for (number, shape) in [[channels, 13, 18], [channels, 16, 8], [channels, 4, 5]].iter().enumerate() {
             let feature = feature(shape, number);
-            let qualities = [Quality::Scale(4.0), Quality::Scale(1.0), Quality::Bytes(feature.len()), Quality::Sqnr(-3.0)];
+            let qualities =
+                [Quality::Scale(4.0), Quality::Scale(1.0), Quality::Bytes(feature.len()), Quality::Sqnr(-3.0)];
             for quality in &qualities[..if number == 0 { 4 } else { 1 }] {
                 let what = format!("{} {shape:?} {quality:?}", profile.hash);
                 let expected = cpu.encode(&feature, *quality);
@@ -263,7 +272,8 @@ fn batches_and_buffers_of_profiles_with_networks() {
     let words = words_of(&read(&targets[0]));
     near(&words[..count].iter().map(|&bits| f32::from_bits(bits)).collect::<Vec<_>>(), &expected[0], "f32");
     let halves = read(&targets[1]);
-    let halves: Vec<_> = halves[..2 * count].chunks_exact(2).map(|b| f16::from_le_bytes([b[0], b[1]]).to_f32()).collect();
+    let halves: Vec<_> =
+        halves[..2 * count].chunks_exact(2).map(|b| f16::from_le_bytes([b[0], b[1]]).to_f32()).collect();
     let rounded: Vec<_> = expected[3].iter().map(|&x| f16::from_f32(x).to_f32()).collect();
     let largest = rounded.iter().fold(1.0f32, |most, x| most.max(x.abs()));
     assert!(halves.iter().zip(&rounded).all(|(a, b)| (a - b).abs() <= 2e-3 * largest));
@@ -281,6 +291,7 @@ fn float_analysis_stays_on_the_cpu() {
     let refused = Encoder::with_profile(&device, profile.clone()).encode(&feature, Quality::Scale(8.0));
     assert!(matches!(refused, Err(Error::Unsupported { .. })), "{refused:?}");
     let expected = crate::Encoder::with_profile(profile.clone()).encode(&feature, Quality::Scale(8.0)).unwrap();
-    let attached = crate::Encoder::with_profile(profile).gpu(&device, true, false).encode(&feature, Quality::Scale(8.0));
+    let attached =
+        crate::Encoder::with_profile(profile).gpu(&device, true, false).encode(&feature, Quality::Scale(8.0));
     assert_eq!(attached.unwrap(), expected);
 }

@@ -116,11 +116,7 @@ pub const SHADERS: &[Shader] = &[
     shader!("rans_decode", [COMMON, Part::Lanes, PLAN, BANK, CHUNKS, CONTEXTS, AROUND, RUNS], ["rans_decode"]),
     shader!("dequantize", [COMMON, ROUNDING, PLAN], ["dequantize"]),
     shader!("block_idct", [COMMON, ROUNDING, SEPARABLE], ["block_idct_columns", "block_idct_rows"]),
-    shader!(
-        "convolve_float",
-        [LAYER, WINDOW, WINDOW_FLOAT],
-        ["convolve_float", "convolve_float_depthwise"]
-    ),
+    shader!("convolve_float", [LAYER, WINDOW, WINDOW_FLOAT], ["convolve_float", "convolve_float_depthwise"]),
     shader!("normalise", [LAYER, WINDOW, WINDOW_FLOAT], ["normalise"]),
     shader!(
         "int_to_feature",
