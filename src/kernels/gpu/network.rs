@@ -288,7 +288,8 @@ impl<A: Layers> Run<'_, A> {
         let positions = params.planes as usize * side(params.out_height) * side(params.out_width);
         let slices = inputs.div_ceil(LAYER_SLICE);
         let places = side(params.rows) * side(params.columns);
-        if side(params.rows) + places * (1 + inputs + 7 * slices) > self.device.rounds() {
+        // One round for each input, and those that fill the tiles.
+        if side(params.rows) + places * (1 + inputs + 16 * slices) > self.device.rounds() {
             return Err(failed("a convolution has too many inputs for this driver"));
         }
         params.weight_rows = inputs.next_multiple_of(LAYER_SLICE) as u32;

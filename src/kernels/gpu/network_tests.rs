@@ -105,6 +105,30 @@ fn the_largest_sums_are_equal() {
     }
 }
 
+/// A software driver leaves loops after some number of rounds: up to there sums are whole, from there on refused.
+#[test]
+fn long_sums_are_equal_or_refused() {
+    let Some(device) = device() else { return };
+    let window = Window { kernel: [3, 3], stride: 1, depthwise: false, transposed: None };
+    for inputs in [3600, 7200] {
+        let random = &mut Random(9);
+        let op = integer_convolution(random, inputs, 1, window);
+        let network = Network::new(inputs, vec![node(op, 0, None, 1)], &crate::Limits::default()).unwrap();
+        let values: Vec<i16> = (0..9 * inputs).map(|_| random.integer(32_767) as i16).collect();
+        let word = |value: i16| i32::from(value) as u32;
+        if inputs == 3600 || device.rounds() == usize::MAX {
+            let (made, expected) = both(&device, &network, (1, (3, 3)), 0, (&values, word));
+            assert_eq!(made, expected.iter().map(|&value| word(value)).collect::<Vec<_>>());
+            continue;
+        }
+        let table = NetworkTable::new(&device, &network).unwrap();
+        let input = device.upload("input", &vec![0; values.len()]).unwrap();
+        let run = Run { device: &device, network: &network, table: &table, quality: 0 };
+        let refused = run.record(&mut Recorder::new(&device), &mut Pool::default(), (1, (3, 3)), &input);
+        assert!(matches!(refused, Err(Error::Backend(_))));
+    }
+}
+
 #[test]
 fn float_networks_agree_within_rounding() {
     let Some(device) = device() else { return };
