@@ -49,10 +49,13 @@ pub(crate) fn integer_convolution(random: &mut Random, inputs: usize, outputs: u
         weights: some(largest, count).into_iter().map(|weight| weight as i8).collect(),
         constants: IntegerConstants {
             bias: some(1 << 20, outputs),
-            quality: some(1 << 12, if outputs % 2 == 0 { outputs } else { 0 }),
+            quality: some(1 << 12, if outputs.is_multiple_of(2) { outputs } else { 0 }),
             multiplier: some(32_767, outputs).into_iter().map(|m| m.unsigned_abs() as i16).collect(),
             shifts: [7, 13],
-            slope: some(32_767, if outputs % 3 == 0 { outputs } else { 0 }).into_iter().map(|s| s as i16).collect(),
+            slope: some(32_767, if outputs.is_multiple_of(3) { outputs } else { 0 })
+                .into_iter()
+                .map(|s| s as i16)
+                .collect(),
             low: -20_000,
             high: 30_000,
         },
@@ -75,8 +78,8 @@ pub(crate) fn float_convolution(random: &mut Random, inputs: usize, outputs: usi
         weights: some(rows * columns * each * outputs),
         constants: FloatConstants {
             bias: some(outputs),
-            quality: some(if outputs % 2 == 0 { outputs } else { 0 }),
-            slope: some(if outputs % 3 == 0 { outputs } else { 0 }),
+            quality: some(if outputs.is_multiple_of(2) { outputs } else { 0 }),
+            slope: some(if outputs.is_multiple_of(3) { outputs } else { 0 }),
             low: -50.0,
             high: f32::MAX,
         },

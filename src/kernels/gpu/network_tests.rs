@@ -20,6 +20,9 @@ use crate::profile::Profile;
 use crate::quality::Quality;
 use crate::tensor::{Axes, Dtype, Feature};
 
+/// Inputs, channels in between, outputs; a side and a stride of windows; rows and columns.
+type Case = ([usize; 3], (usize, usize), (usize, usize));
+
 /// A network on planes, here and there: the words of its outputs.
 fn both<A: Layers>(
     device: &Device,
@@ -48,7 +51,7 @@ fn both<A: Layers>(
 #[test]
 fn integer_networks_are_equal() {
     let Some(device) = device() else { return };
-    let cases: [([usize; 3], (usize, usize), (usize, usize)); 6] = [
+    let cases: [Case; 6] = [
         ([1, 1, 1], (1, 1), (3, 3)),
         ([3, 5, 2], (3, 2), (7, 4)),
         ([16, 32, 32], (5, 1), (8, 8)),
@@ -132,7 +135,7 @@ fn long_sums_are_equal_or_refused() {
 #[test]
 fn float_networks_agree_within_rounding() {
     let Some(device) = device() else { return };
-    let cases: [([usize; 3], (usize, usize), (usize, usize)); 4] = [
+    let cases: [Case; 4] = [
         ([1, 1, 1], (1, 1), (3, 2)),
         ([5, 34, 3], (5, 2), (4, 6)),
         ([32, 17, 9], (3, 3), (5, 3)),
