@@ -26,18 +26,19 @@ pub(crate) trait Vectors: Arithmetic {
     /// A group of values (fewer at the end of a row) in every lane.
     fn splat<S: Isa>(simd: S, group: &[Self::Value]) -> Self::Lanes<S>;
     fn load<S: Isa>(simd: S, weights: &[Self::Packed]) -> Self::Lanes<S>;
-    fn add_products<S: Isa>(
-        simd: S,
-        sums: Self::Lanes<S>,
-        weights: Self::Lanes<S>,
-        values: Self::Lanes<S>,
-    ) -> Self::Lanes<S>;
+    fn add_products<S: Isa>(simd: S, sums: Self::Lanes<S>, weights: Self::Lanes<S>, values: Self::Lanes<S>)
+    -> Self::Lanes<S>;
     fn store<S: Isa>(sums: Self::Lanes<S>, out: &mut [Self::Sum]);
     fn add_bias(sum: Self::Sum, bias: Self::Sum) -> Self::Sum;
     /// A group of weights as one.
     fn group(weights: impl Iterator<Item = Self::Weight>) -> Self::Packed;
     /// Adds the products of two rows of values with two rows of weights, channel by channel, to sums.
-    fn add_pairs<S: Isa>(simd: S, values: [&[Self::Value]; 2], weights: &[Self::Packed], sums: &mut [Self::Sum]);
+    fn add_pairs<S: Isa>(
+        simd: S,
+        values: [&[Self::Value]; 2],
+        weights: &[Self::Packed],
+        sums: &mut [Self::Sum],
+    );
 }
 
 impl Vectors for Integer {
