@@ -100,6 +100,9 @@ fn main() -> Result<()> {
     let bandwidth = memory(&device, small)?;
     byte_coder(&device, small, bandwidth)?;
     whole_path(&device, small)?;
+    if let Some(path) = std::env::var_os("NARROWS_BENCH_PROFILE") {
+        networks(&device, &Arc::new(Profile::load(path)?), small)?;
+    }
     println!("\ncrossover with one core of the CPU, plain mode, from and to the memory of the CPU: {}", {
         match device.crossover()? {
             usize::MAX => "none up to 2^20 elements".to_owned(),
@@ -167,6 +170,43 @@ fn byte_coder(device: &Device, small: bool, bandwidth: f64) -> Result<()> {
                 );
             }
         }
+    }
+    Ok(())
+}
+
+/// A profile with networks, in the shape that it was fitted on: here and on the CPU, from and to the memory of the CPU.
+fn networks(device: &Device, profile: &Arc<Profile>, small: bool) -> Result<()> {
+    let shape = profile.layout().shape();
+    let cost = profile.cost(profile.layout()).map(|cost| cost.map_or(0.0, |cost| cost.macs as f64 / 1e6));
+    println!(
+        "\nprofile {:016x}: {} elements, analysis {:.1} MMAC, synthesis {:.1} MMAC",
+        profile.hash(),
+        shape.iter().product::<usize>(),
+        cost[0],
+        cost[1]
+    );
+    println!("\n| batch | bytes | encode ms | CPU | decode ms | CPU |\n|---|---|---|---|---|---|");
+    for batch in if small { vec![1, 2] } else { vec![1, 8, 64] } {
+        let features: Vec<_> = (0..batch).map(|seed| feature(&shape, seed as u64)).collect();
+        let sources: Vec<_> = features.iter().map(Source::from).collect();
+        let mut encoder = Encoder::with_profile(device, profile.clone());
+        let mut decoder = Decoder::new(device).profile(profile.clone());
+        let mut cpu_encoder = narrows::Encoder::with_profile(profile.clone());
+        let mut cpu_decoder = narrows::Decoder::new().profile(profile.clone());
+        let streams = encoder.encode_batch(&sources, Quality::default())?;
+        for (feature, stream) in features.iter().zip(&streams).take(4) {
+            assert!(cpu_encoder.encode(feature, Quality::default())? == *stream, "the CPU's bytes");
+        }
+        let views: Vec<_> = streams.iter().map(Vec::as_slice).collect();
+        let times = [
+            best(|| Ok(encoder.encode_batch(&sources, Quality::default()).map(drop)?))?,
+            best(|| features.iter().try_for_each(|f| Ok(cpu_encoder.encode(f, Quality::default()).map(drop)?)))?,
+            best(|| decoder.decode_batch(&views).into_iter().try_for_each(|feature| Ok(feature.map(drop)?)))?,
+            best(|| views.iter().try_for_each(|stream| Ok(cpu_decoder.decode(stream).map(drop)?)))?,
+        ];
+        let [encode, cpu_encode, decode, cpu_decode] = times.map(|time| time.as_secs_f64() * 1e3);
+        let bytes: usize = streams.iter().map(Vec::len).sum();
+        println!("| {batch} | {bytes} | {encode:.2} | {cpu_encode:.2} | {decode:.2} | {cpu_decode:.2} |");
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-// DCT of every block: along columns, then along rows. Needs: common, separable.
+// DCT of every block: along columns, then along rows. Needs: common, rounding, separable.
 
 @compute @workgroup_size(256)
 fn block_dct_columns(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {

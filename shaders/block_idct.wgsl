@@ -1,4 +1,4 @@
-// Inverse of block_dct: along columns, then along rows. Needs: common, separable.
+// Inverse of block_dct: along columns, then along rows. Needs: common, rounding, separable.
 
 @compute @workgroup_size(256)
 fn block_idct_columns(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {

@@ -1,4 +1,4 @@
-// Every band of every block through its channel matrix. Needs: common.
+// Every band of every block through its channel matrix. Needs: common, rounding.
 
 const TILE: u32 = 64u;
 const TILE_BLOCKS: u32 = 8u;

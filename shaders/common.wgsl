@@ -61,19 +61,6 @@ const STATE_COST_WITH: u32 = 4u;
 const STATE_MAX: u32 = 6u;
 const STATE_NEGATIVE: u32 = 7u;
 
-// Rounds to nearest, halves up, dividing by 2^shift (0 to 30).
-fn round_shift(value: i32, shift: u32) -> i32 {
-    if (shift == 0u) {
-        return value;
-    }
-    let half = value >> (shift - 1u);
-    return (half >> 1u) + (half & 1);
-}
-
-fn clamp16(value: i32) -> i32 {
-    return clamp(value, -32768, 32767);
-}
-
 // The magnitude of a symbol, which is an i32 in a u32.
 fn magnitude_of(symbol: u32) -> u32 {
     return select(symbol, 0u - symbol, (symbol >> 31u) != 0u);

@@ -1,4 +1,4 @@
-// Symbols to integer values of the transform. Needs: common, plan.
+// Symbols to integer values of the transform. Needs: common, rounding, plan.
 
 const SYMBOL_MAX: u32 = 65535u;
 const COEFFICIENT_MAX: u32 = 131071u;

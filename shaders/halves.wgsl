@@ -17,7 +17,7 @@ fn bits_of_half(half: u32) -> u32 {
     return sign | ((top + 103u) << 23u) | ((size << (23u - top)) & 0x007fffffu);
 }
 
-// To nearest, halves to even. The argument is no NaN.
+// To nearest, halves to even; NaN, which only a synthesis network makes, becomes infinity.
 fn half_of_bits(bits: u32) -> u32 {
     let sign = (bits >> 16u) & 0x8000u;
     let size = bits & 0x7fffffffu;

@@ -13,6 +13,11 @@ fn value_at(spot: Spot) -> i32 {
     return clamp(value, limits[2u * spot.channel], limits[2u * spot.channel + 1u]);
 }
 
+// What a synthesis network made, as the bits of f32.
+fn made_at(spot: Spot) -> u32 {
+    return bitcast<u32>(values[value_index(spot.plane, spot.y, spot.x, spot.channel)]);
+}
+
 fn failed() -> bool {
     return state[params.item * STATE_WORDS + STATE_FAILED] != 0u;
 }
@@ -28,6 +33,12 @@ fn int_to_feature(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_wor
     }
 }
 
+fn put_half(spot: Spot, bits: u32) {
+    let shift = (spot.offset & 1u) * 16u;
+    atomicAnd(&halves[spot.offset >> 1u], ~(0xffffu << shift));
+    atomicOr(&halves[spot.offset >> 1u], half_of_bits(bits) << shift);
+}
+
 // The same for 16-bit floats, two to a word: the other half of a word is left as it is.
 @compute @workgroup_size(256)
 fn int_to_half(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
@@ -36,10 +47,7 @@ fn int_to_half(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgr
     }
     for (var index = id.x; index < params.elements; index += groups.x * 256u) {
         let spot = locate(index);
-        let half = half_of_bits(float_bits_of(value_at(spot), -params.exponent));
-        let shift = (spot.offset & 1u) * 16u;
-        atomicAnd(&halves[spot.offset >> 1u], ~(0xffffu << shift));
-        atomicOr(&halves[spot.offset >> 1u], half << shift);
+        put_half(spot, float_bits_of(value_at(spot), -params.exponent));
     }
 }
 
@@ -52,5 +60,28 @@ fn int_to_int(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgro
     for (var index = id.x; index < params.elements; index += groups.x * 256u) {
         let spot = locate(index);
         floats[spot.offset] = bitcast<u32>(value_at(spot));
+    }
+}
+
+// What a synthesis network made, to where the feature goes.
+@compute @workgroup_size(256)
+fn made_to_feature(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
+    if (failed()) {
+        return;
+    }
+    for (var index = id.x; index < params.elements; index += groups.x * 256u) {
+        let spot = locate(index);
+        floats[spot.offset] = made_at(spot);
+    }
+}
+
+@compute @workgroup_size(256)
+fn made_to_half(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
+    if (failed()) {
+        return;
+    }
+    for (var index = id.x; index < params.elements; index += groups.x * 256u) {
+        let spot = locate(index);
+        put_half(spot, made_at(spot));
     }
 }

@@ -1,4 +1,4 @@
-// One pass of a separable transform over all blocks. Needs: common.
+// One pass of a separable transform over all blocks. Needs: common, rounding.
 
 @group(0) @binding(1) var<storage, read> matrix: array<i32>;
 @group(0) @binding(2) var<storage, read> before: array<i32>;

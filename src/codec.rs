@@ -394,14 +394,12 @@ impl Encoder {
                     at(index, scratch, out)?;
                     inverse_symbols(profile, &grid, scratch, &coding)?;
                     let Scratch { decoded, networks, source, .. } = &mut *scratch;
-                    let scale = power_of_two(-profile.latent_exponent);
                     if profile.synthesis.is_none() {
+                        let scale = power_of_two(-profile.latent_exponent);
                         return Ok(rate::sqnr(source, decoded.iter().map(|&value| f32::from(value) * scale)));
                     }
-                    networks.latent.clear();
-                    networks.latent.extend(decoded.iter().map(|&value| f32::from(value) * scale));
-                    synthesise((&feature, &grid), profile, index, networks, kernels)?;
-                    Ok(rate::sqnr(source, networks.made.iter().copied()))
+                    let made = synthesise_integers((&feature, &grid), profile, (index, decoded), networks, kernels)?;
+                    Ok(rate::sqnr(source, made.iter().copied()))
                 })
             }
         }
@@ -830,6 +828,34 @@ impl Latents {
         }
         synthesise((&grid, &latent), profile, quality, networks, kernels)?;
         Ok(&networks.made)
+    }
+}
+
+/// What the synthesis network makes of a latent of integers.
+fn synthesise_integers<'n>(
+    grids: (&Grid, &Grid),
+    profile: &Profile,
+    (quality, integers): (i16, &[i16]),
+    networks: &'n mut NetworkScratch,
+    kernels: Kernels,
+) -> Result<&'n [f32]> {
+    let scale = power_of_two(-profile.latent_exponent);
+    networks.latent.clear();
+    networks.latent.extend(integers.iter().map(|&value| f32::from(value) * scale));
+    synthesise(grids, profile, quality, networks, kernels)?;
+    Ok(&networks.made)
+}
+
+/// What becomes of decoded latents, for searches on the GPU.
+#[cfg(feature = "gpu")]
+#[derive(Debug, Default)]
+pub(crate) struct Synthesised(NetworkScratch);
+
+#[cfg(feature = "gpu")]
+impl Synthesised {
+    /// The feature that a synthesis network makes of a latent of integers.
+    pub fn of(&mut self, profile: &Profile, grids: (&Grid, &Grid), integers: &[i16], quality: i16) -> Result<&[f32]> {
+        synthesise_integers(grids, profile, (quality, integers), &mut self.0, Kernels::of(&Backend::detect())?)
     }
 }
 

@@ -71,6 +71,10 @@ impl<'s> Stream<'s> {
             })?,
             None => grid,
         };
+        let shape = |grid: &Grid| (grid.height, grid.width, grid.channels);
+        if profile.is_some_and(|profile| profile.synthesis.is_none()) && shape(&latent) != shape(&grid) {
+            return Err(Error::corrupt("the profile has no network that makes a feature of its latent", 0));
+        }
         let blocks = Blocks::new(&latent, profile.map_or((1, 1), |profile| profile.block()));
         let mut parts = Parts::read(header, &mut reader)?;
         let params_start = reader.offset();
@@ -134,6 +138,12 @@ impl<'s> Stream<'s> {
             Source::Profile(..) => Kind::default(),
             Source::Plain(description) => description.kind,
         }
+    }
+
+    /// Whether what is transformed is a latent.
+    #[cfg(feature = "gpu")]
+    pub fn has_latent(&self) -> bool {
+        self.profile().is_some_and(|profile| profile.has_networks())
     }
 
     /// The exponent of the integers that are transformed.

@@ -60,7 +60,7 @@ impl Checked for Float {
         if constants.bias.len() != outputs || !optional(constants.quality.len()) || !optional(constants.slope.len()) {
             return fail("the constants of a network have the wrong size");
         }
-        if !(constants.low <= constants.high) {
+        if constants.low.is_nan() || constants.high.is_nan() || constants.low > constants.high {
             return fail("the bounds of a network");
         }
         let constants = constants.bias.iter().chain(&constants.quality).chain(&constants.slope);

@@ -14,6 +14,8 @@ mod check;
 mod file;
 mod run;
 #[cfg(test)]
+pub(crate) mod samples;
+#[cfg(test)]
 mod tests;
 
 use crate::kernels::portable::{Convolution, Normalisation, Output, Plane, normalise, round_shift};

@@ -1,98 +1,14 @@
 use proptest::prelude::*;
 
+use super::samples::{
+    Random, Window, float_convolution, integer_convolution, integer_network, integer_network_of, node,
+};
 use super::*;
 use crate::error::Error;
 use crate::kernels::Kernels;
 use crate::limits::Limits;
 use crate::network::run::Runner;
 use crate::{Backend, Level};
-
-/// Numbers that are the same on every machine.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        self.0 >> 33
-    }
-
-    fn below(&mut self, limit: usize) -> usize {
-        self.next() as usize % limit
-    }
-
-    fn integer(&mut self, most: i32) -> i32 {
-        self.next() as i32 % (2 * most + 1) - most
-    }
-
-    fn float(&mut self) -> f32 {
-        self.integer(1000) as f32 / 1000.0
-    }
-}
-
-/// The window of a convolution.
-#[derive(Debug, Clone, Copy)]
-struct Window {
-    kernel: [usize; 2],
-    stride: usize,
-    depthwise: bool,
-    transposed: Option<usize>,
-}
-
-fn integer_convolution(random: &mut Random, inputs: usize, outputs: usize, window: Window) -> Op<Integer> {
-    let Window { kernel: [rows, columns], stride, depthwise, .. } = window;
-    let count = rows * columns * if depthwise { 1 } else { inputs } * outputs;
-    let mut some = |most: i32, count: usize| -> Vec<i32> { (0..count).map(|_| random.integer(most)).collect() };
-    // Large, but never too large for i32.
-    let largest = (60_000 * outputs / count).clamp(1, 127) as i32;
-    let mut convolution = Convolution {
-        kernel: [rows, columns],
-        stride,
-        padding: [rows / 2, columns / 2],
-        depthwise,
-        transposed: None,
-        weights: some(largest, count).into_iter().map(|weight| weight as i8).collect(),
-        constants: IntegerConstants {
-            bias: some(1 << 20, outputs),
-            quality: some(1 << 12, if outputs % 2 == 0 { outputs } else { 0 }),
-            multiplier: some(32_767, outputs).into_iter().map(|m| m.unsigned_abs() as i16).collect(),
-            shifts: [7, 13],
-            slope: some(32_767, if outputs % 3 == 0 { outputs } else { 0 }).into_iter().map(|s| s as i16).collect(),
-            low: -20_000,
-            high: 30_000,
-        },
-        packed: Vec::new(),
-    };
-    convolution.packed = Integer::pack(&convolution, outputs);
-    Op::Convolution(Box::new(convolution))
-}
-
-fn float_convolution(random: &mut Random, inputs: usize, outputs: usize, window: Window) -> Op<Float> {
-    let Window { kernel: [rows, columns], stride, depthwise, transposed } = window;
-    let each = if depthwise { 1 } else { inputs };
-    let mut some = |count: usize| -> Vec<f32> { (0..count).map(|_| random.float()).collect() };
-    let mut convolution = Convolution {
-        kernel: [rows, columns],
-        stride,
-        padding: [rows / 2, columns / 2],
-        depthwise,
-        transposed,
-        weights: some(rows * columns * each * outputs),
-        constants: FloatConstants {
-            bias: some(outputs),
-            quality: some(if outputs % 2 == 0 { outputs } else { 0 }),
-            slope: some(if outputs % 3 == 0 { outputs } else { 0 }),
-            low: -50.0,
-            high: f32::MAX,
-        },
-        packed: Vec::new(),
-    };
-    convolution.packed = Float::pack(&convolution, outputs);
-    Op::Convolution(Box::new(convolution))
-}
-
-fn node<A: Arithmetic>(op: Op<A>, input: usize, add: Option<usize>, channels: usize) -> Node<A> {
-    Node { op, input, add, channels }
-}
 
 fn kernels() -> Vec<Kernels> {
     let levels = Level::ALL.into_iter().filter(|level| level.is_available());
@@ -113,25 +29,6 @@ fn run<A: Arithmetic>(
         runner.run(network, (input, size), quality, &mut output, kernels).unwrap();
     }
     output
-}
-
-/// What networks are made of in practice: an inverted bottleneck with a residual, and what changes sizes.
-fn integer_network(random: &mut Random) -> Network<Integer> {
-    let (inputs, hidden, outputs) = (1 + random.below(40), 1 + random.below(100), 1 + random.below(70));
-    let side = [1, 3, 5][random.below(3)];
-    let point = Window { kernel: [1, 1], stride: 1, depthwise: false, transposed: None };
-    let around = Window { kernel: [side, 3], depthwise: true, ..point };
-    let stride = Window { kernel: [3, side], stride: 1 + random.below(3), ..point };
-    let nodes = vec![
-        node(integer_convolution(random, inputs, hidden, point), 0, None, hidden),
-        node(integer_convolution(random, hidden, hidden, around), 1, None, hidden),
-        node(integer_convolution(random, hidden, inputs, point), 2, Some(0), inputs),
-        node(Op::Unshuffle(2), 3, None, 4 * inputs),
-        node(integer_convolution(random, 4 * inputs, outputs, stride), 4, None, outputs),
-        node(integer_convolution(random, outputs, 4 * outputs, point), 5, None, 4 * outputs),
-        node(Op::Shuffle(2), 6, None, outputs),
-    ];
-    Network::new(inputs, nodes, &Limits::default()).unwrap()
 }
 
 proptest! {
@@ -268,4 +165,16 @@ fn networks_that_could_overflow_or_do_not_fit_are_refused() {
     assert!(matches!(refuse(8, &|node| node.input = 1), Error::Corrupt { .. }));
     assert!(matches!(refuse(8, &|node| node.add = Some(0)), Error::Corrupt { .. }));
     assert!(matches!(refuse(8, &|node| node.op = Op::Shuffle(2)), Error::Corrupt { .. }));
+}
+
+#[test]
+fn a_latent_of_another_shape_needs_a_synthesis_network() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/vectors/waves.profile.safetensors");
+    let mut profile = crate::Profile::load(path).unwrap();
+    let channels = profile.layout.channels();
+    profile.analysis = Some(Analysis::Integer(integer_network_of(&mut Random(1), [channels, 4, channels], (1, 2))));
+    let profile = std::sync::Arc::new(profile);
+    let feature = ndarray::Array3::<f32>::from_shape_fn((channels, 9, 11), |(c, y, x)| (c * y + x) as f32 * 0.1);
+    let stream = crate::encode(&feature, Some(&profile), crate::Quality::Scale(4.0)).unwrap();
+    assert!(matches!(crate::decode(&stream, Some(&profile)), Err(Error::Corrupt { .. })));
 }

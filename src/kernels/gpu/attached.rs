@@ -59,7 +59,7 @@ impl AttachedEncoder {
         quality: Quality,
         options: (Option<usize>, Option<usize>, bool, bool),
     ) -> Option<Result<Vec<u8>>> {
-        if !self.policy.takes(&self.device, view.len()) {
+        if !self.encoder.runs_networks() || !self.policy.takes(&self.device, view.len()) {
             return None;
         }
         self.encoder.set_options(options);

@@ -5,19 +5,22 @@ use std::sync::Arc;
 use crate::chunk;
 use crate::codec;
 use crate::container::{CHECKSUM_BYTES, Head, Header, Layout, Mode, put_varint};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::geometry::Grid;
 use crate::kernels::gpu::device::{Device, failed};
 use crate::kernels::gpu::feature::{Source, upload_view};
+use crate::kernels::gpu::network::{self, Run};
 use crate::kernels::gpu::params::{Params, STATE_WORDS};
 use crate::kernels::gpu::recorder::{Pool, Recorder, one_each, portions, strided, words_of};
 use crate::kernels::gpu::tables::{Table, Tables, matrix_groups};
 use crate::kernels::gpu::upload;
 use crate::kernels::portable::{ContextRule, MAX_LANES};
+use crate::limits::Limits;
+use crate::network::Analysis;
 use crate::plain;
 use crate::plan::{self, Plan};
 use crate::profile::Profile;
-use crate::tensor::MAX_RANK;
+use crate::tensor::{Axes, Dtype, MAX_RANK};
 use crate::transform::Blocks;
 
 /// Words beside its symbols' that a chunk has in the scratch of `rans_encode`: 32 states and some to spare.
@@ -28,6 +31,9 @@ pub(crate) const SPARE: usize = 64;
 pub(crate) const CAPACITIES: [usize; 2] = [1, 3];
 /// Bytes of payload that are read back with the counters; if there are more, they are fetched once the length is known.
 const FIRST_READ: usize = 1 << 16;
+/// What the CPU must do.
+pub(crate) const FLOAT_ANALYSIS: Error =
+    Error::Unsupported { what: "an analysis network in floating point on the GPU" };
 /// Flags of `report`.
 pub(crate) const FLAG_LANES: u32 = 2;
 
@@ -49,7 +55,12 @@ pub(crate) struct Core {
 pub(crate) struct Group {
     pub layout: Layout,
     pub grid: Grid,
+    /// The planes that are coded: the features', or those of their latents.
+    pub latent: Grid,
     pub blocks: Blocks,
+    /// What visits the elements of the features is given.
+    pub source: Params,
+    /// What visits the values that are coded is given.
     pub params: Params,
     /// Which of the features.
     pub members: Vec<usize>,
@@ -76,10 +87,25 @@ impl Coding<'_> {
 }
 
 /// Coefficients of a feature with its padding, and what its chunks take beside them.
-pub(crate) fn padded_elements(layout: &Layout, profile: &Profile, chunks: Option<usize>) -> usize {
+pub(crate) fn padded_elements(layout: &Layout, profile: &Profile, chunks: Option<usize>) -> Result<usize> {
     let grid = Grid::new(layout);
-    let blocks = Blocks::new(&grid, profile.block());
-    blocks.count() * profile.coder_channels() + SPARE * chunk::count(chunks, grid.items, blocks.rows)
+    let blocks = Blocks::new(&profile.latent(&grid, &Limits::UNBOUNDED)?, profile.block());
+    Ok(blocks.count() * profile.coder_channels() + SPARE * chunk::count(chunks, grid.items, blocks.rows))
+}
+
+/// Bytes of the largest of the values that the analysis of a feature goes through.
+pub(crate) fn analysis_bytes(layout: &Layout, profile: &Profile) -> usize {
+    let grid = Grid::new(layout);
+    match &profile.analysis {
+        Some(Analysis::Integer(network)) => grid.planes * network::largest(network, (grid.height, grid.width)),
+        _ => 0,
+    }
+}
+
+/// The layout of planes whose channels lie last.
+pub(crate) fn dense_layout(grid: &Grid) -> Result<Layout> {
+    let shape = [grid.planes, grid.height, grid.width, grid.channels];
+    Layout::new(Dtype::F32, Axes { channels: 3, batch: Some(0) }, &shape)
 }
 
 /// Most items of this many bytes in a buffer.
@@ -107,7 +133,19 @@ impl Group {
         let mut params = Params::of(layout, &grid, &blocks, block);
         params.items = members.len() as u32;
         params.chunks = chunk::count(chunks, grid.items, blocks.rows) as u32;
-        Group { layout: *layout, grid, blocks, params, members: members.to_vec(), coefficients: empty }
+        let members = members.to_vec();
+        Group { layout: *layout, grid, latent: grid, blocks, source: params, params, members, coefficients: empty }
+    }
+
+    /// The same with latents that are coded in place of the features.
+    fn with_latent(self, profile: &Profile, chunks: Option<usize>) -> Result<Group> {
+        let latent = profile.latent(&self.grid, &Limits::UNBOUNDED)?;
+        let layout = dense_layout(&latent)?;
+        let blocks = Blocks::new(&latent, profile.block());
+        let mut params = Params::of(&layout, &latent, &blocks, profile.block());
+        params.items = self.source.items;
+        params.chunks = chunk::count(chunks, latent.items, blocks.rows) as u32;
+        Ok(Group { latent, blocks, params, ..self })
     }
 
     fn chunks(&self) -> usize {
@@ -142,11 +180,11 @@ impl Core {
         Err(failed("the GPU did not keep to its own numbers"))
     }
 
-    /// Records the way of features of one shape to coefficients.
+    /// Records the way of features of one shape to coefficients; a quality index matters to some analysis networks.
     pub fn record_forward(
         &mut self,
         recorder: &mut Recorder<'_>,
-        profile: &Arc<Profile>,
+        (profile, index): (&Arc<Profile>, i16),
         features: &[Source<'_>],
         members: &[usize],
         chunks: Option<usize>,
@@ -155,28 +193,45 @@ impl Core {
         let layout = features[members[0]].layout()?;
         let table = self.tables.get(&device, Some(profile), plain::Kind::default(), layout.channels())?;
         let values = self.pool.get(&device, "values", 0, 4)?;
-        let mut group = Group::new(&layout, profile.block(), chunks, members, values);
+        let mut group = match &profile.analysis {
+            None => Group::new(&layout, profile.block(), chunks, members, values),
+            Some(_) => Group::new(&layout, (1, 1), None, members, values).with_latent(profile, chunks)?,
+        };
         let size = members.len() * group.blocks.count() * group.params.width as usize;
         let mut values = self.pool.get(&device, "values", 0, size)?;
         let mut other = self.pool.get(&device, "other", 0, size)?;
-        group.params.exponent = profile.exponent as u32;
+        group.source.exponent = profile.exponent as u32;
+        let integers = match &profile.analysis {
+            None => values.clone(),
+            Some(_) => self.pool.get(&device, "integers", 0, members.len() * group.grid.len())?,
+        };
         for (item, &member) in members.iter().enumerate() {
-            self.record_feature(
-                recorder,
-                "feature_to_int",
-                (member, item),
-                &features[member],
-                group.params,
-                (2, &values),
-            )?;
+            let feature = &features[member];
+            let out = (2, &integers);
+            self.record_feature(recorder, "feature_to_int", (member, item), feature, group.source, out)?;
         }
         let mut params = group.params;
         params.row_shift = profile.dct[0].shift;
         params.column_shift = profile.dct[1].shift;
         params.matrices = profile.matrices.len() as u32;
         let uniform = recorder.uniform(&params.bytes())?;
+        let groups = (strided(size), 1, 1);
+        match &profile.analysis {
+            Some(Analysis::Float(_)) => return Err(FLOAT_ANALYSIS),
+            Some(Analysis::Integer(network)) if size > 0 => {
+                let table = self.tables.network(&device, (profile.hash, false), network)?;
+                let run = Run { device: &device, network, table: &table, quality: index };
+                let planes = (members.len() * group.grid.planes, (group.grid.height, group.grid.width));
+                let latent = run.record(recorder, &mut self.pool, planes, &integers)?;
+                if profile.bands() > 1 {
+                    recorder.run("into_blocks", 32, &uniform, &[(1, &latent), (2, &values)], groups)?;
+                } else {
+                    values = latent;
+                }
+            }
+            Some(Analysis::Integer(_)) | None => {}
+        }
         if profile.bands() > 1 {
-            let groups = (strided(size), 1, 1);
             let bindings = [(1, &table.dct), (2, &values), (3, &other)];
             recorder.run("block_dct_columns", 32, &uniform, &bindings, groups)?;
             let bindings = [(1, &table.dct), (2, &other), (3, &values)];
@@ -405,7 +460,7 @@ impl Core {
                 let device = self.device.clone();
                 let bits = self.pool.get(&device, "bits", 0, group.grid.len())?;
                 let mut recorder = Recorder::new(&device);
-                self.record_feature(&mut recorder, "feature_bits", (0, 0), feature, group.params, (2, &bits))?;
+                self.record_feature(&mut recorder, "feature_bits", (0, 0), feature, group.source, (2, &bits))?;
                 let answer = recorder.finish(&[(&bits, 4 * group.grid.len())])?;
                 source.extend(answer.iter().flat_map(|bytes| words_of(bytes)).map(f32::from_bits));
             }
@@ -428,7 +483,8 @@ impl Core {
         // The coefficients may be in any of the buffers of the way forward: these are others.
         let mut values = self.pool.get(&device, "decoded", 0, size)?;
         let other = self.pool.get(&device, "decoded", 1, size)?;
-        let out = self.pool.get(&device, "decoded", 2, group.grid.len())?;
+        let count = group.latent.len();
+        let out = self.pool.get(&device, "decoded", 2, count)?;
         let state = self.pool.get(&device, "state", 0, STATE_WORDS)?;
         let mut recorder = Recorder::new(&device);
         recorder.clear(&state);
@@ -439,10 +495,10 @@ impl Core {
             values = table.invert(&mut recorder, profile, params, values, other)?;
         }
         let strides = grid_strides(&group.params);
-        let uniform = recorder.uniform(&params.at(0, group.layout.dtype, Some((0, strides))).bytes())?;
+        let uniform = recorder.uniform(&params.at(0, Dtype::F32, Some((0, strides))).bytes())?;
         let bindings = [(1, &values), (2, &table.range), (3, &state), (4, &out)];
-        recorder.run("int_to_int", 32, &uniform, &bindings, (strided(group.grid.len()), 1, 1))?;
-        let answer = recorder.finish(&[(&out, 4 * group.grid.len())])?;
+        recorder.run("int_to_int", 32, &uniform, &bindings, (strided(count), 1, 1))?;
+        let answer = recorder.finish(&[(&out, 4 * count)])?;
         Ok(answer.iter().flat_map(|bytes| words_of(bytes)).map(|word| word as i32 as i16).collect())
     }
 }

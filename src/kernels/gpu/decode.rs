@@ -6,9 +6,10 @@ use std::sync::Arc;
 use crate::chunk::Part;
 use crate::container::{Header, Layout, Mode, Reader};
 use crate::error::{Error, Result};
-use crate::kernels::gpu::coder::workgroup_for;
+use crate::kernels::gpu::coder::{dense_layout, workgroup_for};
 use crate::kernels::gpu::device::Device;
 use crate::kernels::gpu::feature::{FeatureBuffer, feature_of};
+use crate::kernels::gpu::network::Run;
 use crate::kernels::gpu::params::{Params, STATE_WORDS, STATUS_WORDS};
 use crate::kernels::gpu::prepared::{Prepared, Verdict};
 use crate::kernels::gpu::recorder::{Pool, Recorder, one_each, portions, strided, words_of};
@@ -16,10 +17,12 @@ use crate::kernels::gpu::tables::Tables;
 use crate::kernels::gpu::upload;
 use crate::kernels::portable::MAX_LANES;
 use crate::limits::Limits;
+use crate::network::too_small;
 use crate::plan::Plan;
 use crate::profile::Profile;
 use crate::stream::{Source as StreamSource, Stream};
 use crate::tensor::{Dtype, Feature};
+use crate::transform::Blocks;
 
 /// Turns streams back into features on a GPU. It keeps its buffers and any number of profiles.
 #[derive(Debug, Clone)]
@@ -48,6 +51,8 @@ struct Recorded {
     values: wgpu::Buffer,
     /// Smallest and largest value of each channel.
     limits: wgpu::Buffer,
+    /// Whether `values` are floats that a synthesis network made.
+    made: bool,
 }
 
 impl Decoder {
@@ -283,7 +288,9 @@ impl Decoder {
         let (items, chunks, coded) = (streams.len(), streams[0].chunks(), plan.active.len());
         let first = &streams[0].stream;
         let block = first.profile().map_or((1, 1), |profile| profile.block());
-        let mut params = Params::of(&first.layout, &first.grid, &first.blocks, block);
+        // A latent has a layout of its own.
+        let layout = if first.has_latent() { dense_layout(&first.latent)? } else { first.layout };
+        let mut params = Params::of(&layout, &first.latent, &first.blocks, block);
         params.items = items as u32;
         params.chunks = chunks as u32;
         params.coded = coded as u32;
@@ -346,7 +353,51 @@ impl Decoder {
             let other = self.pool.get(&device, "other", 0, size)?;
             values = tables.invert(recorder, profile, params, values, other)?;
         }
-        Ok(Recorded { status, params, state, values, limits: tables.range.clone() })
+        let limits = tables.range.clone();
+        let recorded = Recorded { status, params, state, values, limits, made: false };
+        if first.profile().is_some_and(|profile| profile.synthesis.is_some()) {
+            return self.record_synthesis(recorder, first, recorded);
+        }
+        if first.has_latent() {
+            // Without a synthesis network, it is of the feature's shape.
+            let params = Params { items: items as u32, ..Params::of(&first.layout, &first.grid, &first.blocks, block) };
+            let exponent = first.exponent() as u32;
+            return Ok(Recorded { params: Params { exponent, ..params }, ..recorded });
+        }
+        Ok(recorded)
+    }
+
+    /// Records the synthesis of latents whose integer values are there.
+    fn record_synthesis(
+        &mut self,
+        recorder: &mut Recorder<'_>,
+        stream: &Stream<'_>,
+        recorded: Recorded,
+    ) -> Result<Recorded> {
+        let StreamSource::Profile(profile, quality) = &stream.source else { return Ok(recorded) };
+        let Some(network) = &profile.synthesis else { return Ok(recorded) };
+        let Recorded { params, limits, state, values, .. } = &recorded;
+        let (latent, items) = (&stream.latent, params.items as usize);
+        let size = (latent.height, latent.width);
+        if latent.len() == 0 || stream.grid.len() == 0 {
+            return Ok(Recorded { made: true, ..recorded });
+        }
+        let device = self.device.clone();
+        let floats = self.pool.get(&device, "latent", 0, items * latent.len())?;
+        for item in 0..items {
+            let params = params.at(item, Dtype::F32, Some(((item * latent.len()) as u32, params.strides)));
+            let uniform = recorder.uniform(&params.bytes())?;
+            let bindings = [(1, values), (2, limits), (3, state), (4, &floats)];
+            recorder.run("int_to_feature", 32, &uniform, &bindings, (strided(latent.len()), 1, 1))?;
+        }
+        let table = self.tables.network(&device, (profile.hash, true), network)?;
+        let run = Run { device: &device, network, table: &table, quality: *quality };
+        let values = run.record(recorder, &mut self.pool, (items * latent.planes, size), &floats)?;
+        // What it makes may be larger than the feature.
+        let made = network.output_size(size).ok_or(too_small(size))?;
+        let blocks = Blocks::new(&latent.with_planes(made, stream.grid.channels), (1, 1));
+        let params = Params::of(&stream.layout, &stream.grid, &blocks, (1, 1));
+        Ok(Recorded { params, values, made: true, ..recorded })
     }
 
     /// Records the last step of one stream: from integer values to where the feature goes. Gives what is to be read back.
@@ -360,10 +411,16 @@ impl Decoder {
     ) -> Result<Option<(wgpu::Buffer, usize)>> {
         let elements = stream.grid.len();
         let groups = (strided(elements), 1, 1);
-        let entry = |dtype| if dtype == Dtype::F16 { ("int_to_half", 5) } else { ("int_to_feature", 4) };
-        let Recorded { params, values, limits, state, .. } = recorded;
+        let Recorded { params, values, limits, state, made, .. } = recorded;
+        let entry = |dtype| match (*made, dtype == Dtype::F16) {
+            (false, false) => ("int_to_feature", 4),
+            (false, true) => ("int_to_half", 5),
+            (true, false) => ("made_to_feature", 4),
+            (true, true) => ("made_to_half", 5),
+        };
         let mut bindings: Vec<_> = [(1, values), (2, limits), (3, state)]
             .into_iter()
+            .filter(|&(binding, _)| !*made || binding != 2)
             .map(|(binding, buffer)| (binding, buffer.as_entire_buffer_binding()))
             .collect();
         match target {

@@ -258,6 +258,11 @@ impl Device {
         if self.shared.software { 4096 } else { 65_536 }
     }
 
+    /// Most rounds of an invocation's loops: see [`Device::steps`].
+    pub(crate) fn rounds(&self) -> usize {
+        if self.shared.software { 65_535 } else { usize::MAX }
+    }
+
     /// Remembers that a subgroup does not hold a workgroup that it should hold; false if that was known.
     pub(crate) fn without_single(&self) -> bool {
         !self.shared.no_single.swap(true, Ordering::Relaxed)

@@ -5,10 +5,12 @@ use std::sync::Arc;
 use half::f16;
 use ndarray::ArrayD;
 
-use crate::codec::{self, power_of_two};
+use crate::codec::{self, Synthesised, power_of_two};
 use crate::container::{Header, Layout, Mode};
 use crate::error::{Error, Result};
-use crate::kernels::gpu::coder::{CAPACITIES, Core, Group, most_items, padded_elements};
+use crate::kernels::gpu::coder::{
+    CAPACITIES, Core, FLOAT_ANALYSIS, Group, analysis_bytes, most_items, padded_elements,
+};
 use crate::kernels::gpu::device::{Device, failed};
 use crate::kernels::gpu::feature::Source;
 use crate::kernels::gpu::plain::PlainFeatures;
@@ -16,6 +18,7 @@ use crate::kernels::gpu::recorder::{Pool, Recorder};
 use crate::kernels::gpu::tables::Tables;
 use crate::kernels::portable::MAX_LANES;
 use crate::lossless::{self, Lossless};
+use crate::network::Analysis;
 use crate::plan::Plan;
 use crate::profile::Profile;
 use crate::quality::Quality;
@@ -148,10 +151,19 @@ impl Encoder {
         self.core.checksums = checksums;
     }
 
+    /// Whether the analysis network of its profile runs on the GPU, if it has one.
+    pub(crate) fn runs_networks(&self) -> bool {
+        let analysis = self.profile.as_ref().and_then(|profile| profile.analysis.as_ref());
+        !matches!(analysis, Some(Analysis::Float(_)))
+    }
+
     /// As [`Encoder::encode_batch`], without going on with the CPU.
     pub(crate) fn encode_on_gpu(&mut self, features: &[Source<'_>], quality: Quality) -> Result<Vec<Vec<u8>>> {
         if self.core.lanes.is_some_and(|lanes| !lanes.is_power_of_two() || lanes > MAX_LANES) {
             return Err(Error::invalid("lanes must be 1, 2, 4, 8, 16 or 32"));
+        }
+        if !self.runs_networks() {
+            return Err(FLOAT_ANALYSIS);
         }
         let layouts = features.iter().map(Source::layout).collect::<Result<Vec<_>>>()?;
         if let Some(profile) = &self.profile {
@@ -231,10 +243,8 @@ impl Encoder {
             // Features of one shape are coded side by side, as many as the buffers hold.
             let mut members: Vec<Vec<usize>> = Vec::new();
             for (i, layout) in layouts.iter().enumerate() {
-                let most = most_items(
-                    &core.device,
-                    4 * padded_elements(layout, profile, self.chunks) * CAPACITIES[core.capacity],
-                );
+                let coded = 4 * padded_elements(layout, profile, self.chunks)? * CAPACITIES[core.capacity];
+                let most = most_items(&core.device, coded.max(analysis_bytes(layout, profile)));
                 match members.iter_mut().find(|group| layouts[group[0]] == *layout && group.len() < most) {
                     Some(group) => group.push(i),
                     None => members.push(vec![i]),
@@ -244,7 +254,7 @@ impl Encoder {
             let mut recorder = Recorder::new(&device);
             let (mut groups, mut coded) = (Vec::new(), Vec::new());
             for (number, members) in members.iter().enumerate() {
-                let group = core.record_forward(&mut recorder, profile, features, members, self.chunks)?;
+                let group = core.record_forward(&mut recorder, (profile, index), features, members, self.chunks)?;
                 let coding = core.profile_coding(profile, &group, &plan, index)?;
                 coded.push(core.record_coding(&mut recorder, number, &group, &coding)?);
                 groups.push(group);
@@ -271,13 +281,24 @@ impl Encoder {
     ) -> Result<Vec<u8>> {
         let device = self.core.device.clone();
         let Encoder { core, best, chunks, .. } = self;
-        let mut recorder = Recorder::new(&device);
-        let group = core.record_forward(&mut recorder, profile, std::slice::from_ref(feature), &[0], *chunks)?;
-        recorder.finish(&[])?;
+        let forward = |core: &mut Core, index: i16| {
+            let mut recorder = Recorder::new(&device);
+            let features = std::slice::from_ref(feature);
+            let group = core.record_forward(&mut recorder, (profile, index), features, &[0], *chunks)?;
+            recorder.finish(&[])?;
+            Ok::<_, Error>(group)
+        };
+        let depends = profile.analysis.as_ref().is_some_and(Analysis::depends_on_quality);
+        let group = forward(core, 0)?;
         let mut plan = Plan::default();
         let mut out = Vec::new();
+        let mut made = Synthesised::default();
         let mut at = |index: i16, out: &mut Vec<u8>, core: &mut Core| {
             plan.set(profile, index);
+            if depends {
+                // Into the same buffers.
+                forward(core, index)?;
+            }
             let coding = core.profile_coding(profile, &group, &plan, index)?;
             *out = core.code(&[(&group, &coding)])?.pop().unwrap_or_default();
             Ok(())
@@ -292,6 +313,11 @@ impl Encoder {
                     plan.set(profile, index);
                     let decoded = core.decoded_of(&group, &plan, Some(profile))?;
                     let scale = power_of_two(-profile.latent_exponent);
+                    if profile.synthesis.is_some() {
+                        // On the CPU, so that the same quality is found there.
+                        let made = made.of(profile, (&group.grid, &group.latent), &decoded, index)?;
+                        return Ok(rate::sqnr(&source, made.iter().copied()));
+                    }
                     Ok(rate::sqnr(&source, decoded.iter().map(|&value| f32::from(value) * scale)))
                 })?;
             }

@@ -1,6 +1,7 @@
 //! The GPU backend: the kernels as shaders, through [wgpu].
 //!
-//! Streams and decoded features are, bit for bit, what the portable kernels make. The modes `Profile` and `Plain` are
+//! Streams and decoded features are, bit for bit, what the portable kernels make; features that a synthesis network makes
+//! are, within rounding. The modes `Profile` and `Plain` are
 //! coded on the GPU; what crosses the bus is the feature (unless it lies in a [`FeatureBuffer`]), the streams, and a few
 //! counters. The modes `Packed` and `Lossless` stay on the CPU: one is a copy, the other zstd.
 //!
@@ -16,12 +17,14 @@
 //! The order of the passes, each a file of `shaders/`:
 //!
 //! ```text
-//! encode:  feature_to_int, block_dct, channel_matrix, quantize, context, lanes_for, rans_encode, compact
-//! decode:  rans_decode (context recomputed), dequantize, channel_matrix, block_idct, int_to_feature
+//! encode:  feature_to_int, analysis, block_dct, channel_matrix, quantize, context, lanes_for, rans_encode, compact
+//! decode:  rans_decode (context recomputed), dequantize, channel_matrix, block_idct, int_to_feature, synthesis
 //! ```
 //!
-//! The layers of a learned bottleneck belong between `feature_to_int` and `quantize`, and between `dequantize` and
-//! `int_to_feature`, in place of the transform: both ends are integer buffers, block by block with channels last.
+//! The networks of a profile are `convolve`, `convolve_float`, `normalise` and `shuffle`, a dispatch for each layer, for all
+//! features of a group. They work on planes with channels last; `into_blocks` takes a latent to the transform,
+//! `made_to_feature` what a synthesis made to the feature. An analysis network in floating point, whose symbols depend on
+//! the machine, is not run on the GPU: [`Encoder`] refuses its profile, [`crate::Encoder::gpu`] goes on with the CPU.
 
 mod attached;
 mod bytes;
@@ -31,6 +34,9 @@ mod decode;
 mod device;
 mod encode;
 mod feature;
+mod network;
+#[cfg(test)]
+mod network_tests;
 mod params;
 mod plain;
 mod prepared;

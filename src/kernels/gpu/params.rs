@@ -15,17 +15,17 @@ pub(crate) const STATE_MAX: usize = 6;
 pub(crate) const STATE_NEGATIVE: usize = 7;
 
 macro_rules! params {
-    ($($field:ident),*; $($array:ident),*) => {
-        /// The uniform of every kernel: see `shaders/common.wgsl`.
+    ($(#[$about:meta])* $name:ident: $($field:ident),*; $($array:ident),*) => {
+        $(#[$about])*
         #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-        pub(crate) struct Params {
+        pub(crate) struct $name {
             $(pub $field: u32,)*
             $(pub $array: [u32; MAX_RANK],)*
         }
 
-        impl Params {
+        impl $name {
             /// Size in bytes.
-            pub const SIZE: usize = 4 * ([$(stringify!($field)),*].len() + MAX_RANK * [$(stringify!($array)),*].len());
+            pub const SIZE: usize = 4 * ([$(stringify!($field)),*].len() + MAX_RANK * (&[$(stringify!($array)),*] as &[&str]).len());
 
             /// The bytes of the uniform.
             pub fn bytes(&self) -> Vec<u8> {
@@ -49,10 +49,18 @@ macro_rules! params {
 }
 
 params! {
-    items, channels, bands, width, coded, runs, rows, columns, positions, plane_rows, chunks, rule, lambda, exponent, dtype,
+    /// The uniform of the codec's kernels: see `shaders/common.wgsl`.
+    Params: items, channels, bands, width, coded, runs, rows, columns, positions, plane_rows, chunks, rule, lambda, exponent, dtype,
     rank, height, row_length, block_rows, block_columns, channel_axis, height_axis, width_axis, elements, offset, item,
     capacity, lanes, matrices, row_shift, column_shift, inverse, first_position, end_position, checked,
     spare_2; dims, strides, planes
+}
+
+params! {
+    /// The uniform of the layers of networks: see `shaders/layer.wgsl`.
+    LayerParams: planes, height, width, channels, out_height, out_width, outputs, rows, columns, row_padding,
+    column_padding, stride, transposed, adds, inverse, weight_rows, weight_groups, first_shift, second_shift, low, high,
+    across, spare_1, spare_2;
 }
 
 /// No axis of a feature.

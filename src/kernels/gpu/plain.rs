@@ -50,7 +50,7 @@ impl PlainFeatures {
         }
         let mut batch = PlainFeatures { features };
         let largest = batch.count(core, |core, recorder, number, feature, state| {
-            let params = feature.group.params;
+            let params = feature.group.source;
             core.record_feature(recorder, "exponent", (number, 0), &sources[number], params, (3, state))
         })?;
         for (feature, words) in batch.features.iter_mut().zip(largest) {

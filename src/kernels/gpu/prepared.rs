@@ -6,6 +6,7 @@ use crate::chunk::Part;
 use crate::error::{Error, Result};
 use crate::kernels::gpu::coder::most_items;
 use crate::kernels::gpu::device::Device;
+use crate::kernels::gpu::network::largest;
 use crate::kernels::gpu::params::STATUS_WORDS;
 use crate::plan::Plan;
 use crate::stream::{Source, Stream};
@@ -47,7 +48,10 @@ impl<'s> Prepared<'s> {
 
     /// Most streams like this one that are decoded side by side.
     pub fn most_items(&self, device: &Device) -> usize {
-        most_items(device, 4 * self.stream.blocks.count() * self.plan.channels)
+        let stream = &self.stream;
+        let synthesis = stream.profile().and_then(|profile| profile.synthesis.as_ref());
+        let largest = synthesis.map_or(0, |network| largest(network, (stream.latent.height, stream.latent.width)));
+        most_items(device, (4 * stream.blocks.count() * self.plan.channels).max(stream.latent.planes * largest))
     }
 
     /// What the status words of this stream's chunks say.

@@ -4,7 +4,8 @@
 //! variants that do the same: the edges between floats and integers, and the votes among the lanes of a chunk.
 
 use crate::entropy::{bank, token};
-use crate::kernels::gpu::params::Params;
+use crate::kernels::gpu::network;
+use crate::kernels::gpu::params::{LayerParams, Params};
 use crate::kernels::portable;
 
 macro_rules! file {
@@ -80,6 +81,10 @@ const AROUND: Part = Text(file!("around"));
 const RUNS: Part = Text(file!("runs"));
 const BYTES: Part = Text(file!("bytes"));
 const SUM64: Part = Text(file!("sum64"));
+const ROUNDING: Part = Text(file!("rounding"));
+const LAYER: Part = Text(file!("layer"));
+const WINDOW: Part = Text(file!("window"));
+const WINDOW_FLOAT: Part = Text(file!("window_float"));
 
 macro_rules! shader {
     ($name:literal, [$($part:expr),*], [$($entry:literal),*]) => {
@@ -90,8 +95,11 @@ macro_rules! shader {
 /// Every shader.
 pub const SHADERS: &[Shader] = &[
     shader!("feature_to_int", [COMMON, LOCATE, Edge, HALVES], ["feature_to_int", "feature_bits", "exponent"]),
-    shader!("block_dct", [COMMON, SEPARABLE], ["block_dct_columns", "block_dct_rows"]),
-    shader!("channel_matrix", [COMMON], ["channel_matrix"]),
+    shader!("convolve", [ROUNDING, LAYER, WINDOW], ["convolve", "convolve_depthwise"]),
+    shader!("shuffle", [LAYER], ["shuffle", "unshuffle"]),
+    shader!("into_blocks", [COMMON], ["into_blocks"]),
+    shader!("block_dct", [COMMON, ROUNDING, SEPARABLE], ["block_dct_columns", "block_dct_rows"]),
+    shader!("channel_matrix", [COMMON, ROUNDING], ["channel_matrix"]),
     shader!(
         "quantize",
         [COMMON, Part::Lanes, PLAN, BANK, CHUNKS, CONTEXTS, AROUND, RUNS],
@@ -106,9 +114,15 @@ pub const SHADERS: &[Shader] = &[
     shader!("rans_encode", [COMMON, Part::Lanes, BANK, CHUNKS], ["rans_encode"]),
     shader!("compact", [COMMON, CHUNKS], ["starts_of", "compact"]),
     shader!("rans_decode", [COMMON, Part::Lanes, PLAN, BANK, CHUNKS, CONTEXTS, AROUND, RUNS], ["rans_decode"]),
-    shader!("dequantize", [COMMON, PLAN], ["dequantize"]),
-    shader!("block_idct", [COMMON, SEPARABLE], ["block_idct_columns", "block_idct_rows"]),
-    shader!("int_to_feature", [COMMON, LOCATE, Edge, HALVES], ["int_to_feature", "int_to_half", "int_to_int"]),
+    shader!("dequantize", [COMMON, ROUNDING, PLAN], ["dequantize"]),
+    shader!("block_idct", [COMMON, ROUNDING, SEPARABLE], ["block_idct_columns", "block_idct_rows"]),
+    shader!("convolve_float", [LAYER, WINDOW, WINDOW_FLOAT], ["convolve_float", "convolve_float_depthwise"]),
+    shader!("normalise", [LAYER, WINDOW, WINDOW_FLOAT], ["normalise"]),
+    shader!(
+        "int_to_feature",
+        [COMMON, LOCATE, Edge, HALVES],
+        ["int_to_feature", "int_to_half", "int_to_int", "made_to_feature", "made_to_half"]
+    ),
     shader!("plain", [COMMON, PLAN, BANK, CHUNKS, CONTEXTS, AROUND, SUM64], ["energy", "histogram", "cheaper_context"]),
     shader!("probe", [Edge], ["probe"]),
     shader!("bytes_encode", [BYTES, Part::Teams], ["bytes_encode"]),
@@ -194,6 +208,8 @@ pub fn constants() -> Vec<(&'static str, Vec<u32>)> {
         ("STATE_WORDS", vec![super::params::STATE_WORDS as u32]),
         ("STATUS_WORDS", vec![super::params::STATUS_WORDS as u32]),
         ("SPARE", vec![super::coder::SPARE as u32]),
+        ("LAYER_TILE", vec![network::LAYER_TILE as u32]),
+        ("LAYER_SLICE", vec![network::LAYER_SLICE as u32]),
         ("LANES", vec![super::bytes::LANES as u32]),
         ("FLAG_LANES", vec![super::coder::FLAG_LANES]),
     ]
@@ -202,8 +218,13 @@ pub fn constants() -> Vec<(&'static str, Vec<u32>)> {
 /// Fields of a uniform, by name and byte offset, and its size.
 pub type UniformLayout = (Vec<(&'static str, u32)>, u32);
 
-/// The uniforms `Params`, which the kernels of the codec are given, and `ByteParams`, which those of the byte coder are.
-pub fn params_layout() -> [UniformLayout; 2] {
+/// The uniforms `Params`, which the kernels of the codec are given, `LayerParams`, which those of networks are, and
+/// `ByteParams`, which those of the byte coder are.
+pub fn params_layout() -> [UniformLayout; 3] {
     let bytes = super::bytes::PARAMS.into_iter().zip((0..).step_by(4)).collect();
-    [(Params::layout(), Params::SIZE as u32), (bytes, 4 * super::bytes::PARAMS.len() as u32)]
+    [
+        (Params::layout(), Params::SIZE as u32),
+        (LayerParams::layout(), LayerParams::SIZE as u32),
+        (bytes, 4 * super::bytes::PARAMS.len() as u32),
+    ]
 }

@@ -5,9 +5,11 @@ use std::sync::Arc;
 
 use crate::error::Result;
 use crate::kernels::gpu::device::Device;
+use crate::kernels::gpu::network::{Layers, NetworkTable};
 use crate::kernels::gpu::params::Params;
 use crate::kernels::gpu::recorder::{Recorder, strided};
 use crate::kernels::gpu::upload;
+use crate::network::Network;
 use crate::plain;
 use crate::profile::Profile;
 
@@ -24,7 +26,10 @@ pub(crate) struct Table {
 /// The tables that were uploaded.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Tables {
+    /// By hash; without a profile by kind and channels.
     tables: HashMap<(Option<u64>, bool, usize), Arc<Table>>,
+    /// By hash, and whether it is the synthesis.
+    networks: HashMap<(u64, bool), Arc<NetworkTable>>,
 }
 
 impl Tables {
@@ -35,7 +40,10 @@ impl Tables {
         kind: plain::Kind,
         channels: usize,
     ) -> Result<Arc<Table>> {
-        let key = (profile.map(|profile| profile.hash), kind.one_sided, channels);
+        let key = match profile {
+            Some(profile) => (Some(profile.hash), false, 0),
+            None => (None, kind.one_sided, channels),
+        };
         if let Some(table) = self.tables.get(&key) {
             return Ok(table.clone());
         }
@@ -59,6 +67,21 @@ impl Tables {
             }
         });
         self.tables.insert(key, table.clone());
+        Ok(table)
+    }
+
+    /// The tables of a network of a profile.
+    pub fn network<A: Layers>(
+        &mut self,
+        device: &Device,
+        (hash, synthesis): (u64, bool),
+        network: &Network<A>,
+    ) -> Result<Arc<NetworkTable>> {
+        if let Some(table) = self.networks.get(&(hash, synthesis)) {
+            return Ok(table.clone());
+        }
+        let table = Arc::new(NetworkTable::new(device, network)?);
+        self.networks.insert((hash, synthesis), table.clone());
         Ok(table)
     }
 }

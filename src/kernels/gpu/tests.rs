@@ -11,7 +11,7 @@ use crate::kernels::portable::{CONTEXTS, ContextRule};
 use crate::profile::{ChannelPair, Profile};
 use crate::quality::Quality;
 
-fn device() -> Option<Device> {
+pub(super) fn device() -> Option<Device> {
     match Device::request() {
         Ok(device) => Some(device),
         Err(error) if std::env::var_os("NARROWS_REQUIRE_GPU").is_some_and(|value| value == "1") => panic!("{error}"),
