@@ -297,14 +297,16 @@ impl IndexedCoder {
             return Err(Error::invalid("a symbol names a table that the bank does not have"));
         }
         self.lanes.map_or(Ok(()), check_lanes)?;
-        self.plan.clear(symbols);
-        self.plan.active.extend(0..symbols as u32);
-        self.plan.runs.extend(tables.chunks(MAX_LANES).map(|tables| {
-            let mut run = RunTables::EMPTY;
+        if self.plan.active.len() != symbols {
+            self.plan.clear(symbols);
+            self.plan.active.extend(0..symbols as u32);
+        }
+        // Only the first context is asked for.
+        self.plan.runs.resize(symbols.div_ceil(MAX_LANES), RunTables::EMPTY);
+        for (run, tables) in self.plan.runs.iter_mut().zip(tables.chunks(MAX_LANES)) {
             run.tables[0][..tables.len()].copy_from_slice(tables);
             run.present[..tables.len()].fill(-1);
-            run
-        }));
+        }
         Ok(())
     }
 

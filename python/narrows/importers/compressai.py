@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from .._narrows import Profile, SymbolCoder
 from . import draft
-from .networks import Network, array
-from .tables import Tables, tables
+from .networks import Network, array, view
+from .tables import Tables, convert_tables
 
 
 def _tables(model: Any) -> Tables:
@@ -18,7 +18,7 @@ def _tables(model: Any) -> Tables:
     cdfs, lengths, offsets = (array(part, np.int64) for part in (model._quantized_cdf, model._cdf_length, model._offset))
     if cdfs.size == 0:
         raise ValueError("the entropy model has no tables yet: call its update() first")
-    return tables(cdfs, lengths.ravel(), offsets.ravel())
+    return convert_tables(cdfs, lengths.ravel(), offsets.ravel())
 
 
 def _medians(bottleneck: Any) -> NDArray[np.float32]:
@@ -95,16 +95,16 @@ class IndexedTables:
         #: What the original tables became.
         self.tables = tables
         self._coder = SymbolCoder(tables.bank, lanes=lanes, backend=backend)
+        count = len(tables.level)
+        # Negative indexes count from the end, where there is no table.
+        self._level = np.concatenate([tables.level, np.full(count, 255, np.uint8)])
 
     def _rows(self, indexes: Any) -> NDArray[np.uint8]:
-        indexes = array(indexes, np.int32)
-        if indexes.size and not 0 <= indexes.min() <= indexes.max() < len(self.tables.level):
-            raise ValueError(f"indexes are from 0 to {len(self.tables.level) - 1}")
-        return self.tables.level[indexes]
+        return self._level.take(view(indexes, np.int32))
 
     def encode(self, symbols: Any, indexes: Any) -> bytes:
         """Codes integers, each under the table of its index (what ``build_indexes`` makes of scales)."""
-        return self._coder.encode(array(symbols, np.int32), self._rows(indexes))
+        return self._coder.encode(view(symbols, np.int32), self._rows(indexes))
 
     def decode(self, data: bytes, indexes: Any) -> NDArray[np.int32]:
         """The integers again, in the shape of the indexes."""

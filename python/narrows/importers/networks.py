@@ -12,9 +12,14 @@ _Array = NDArray[np.float32]
 
 def array(tensor: Any, dtype: Any = np.float32) -> NDArray[Any]:
     """A copy of a parameter, a buffer, or anything that NumPy takes."""
-    for step in ("detach", "cpu"):
-        tensor = getattr(tensor, step, lambda tensor=tensor: tensor)()
+    if hasattr(tensor, "detach"):
+        tensor = tensor.detach().cpu()
     return np.array(tensor, dtype)
+
+
+def view(tensor: Any, dtype: Any) -> NDArray[Any]:
+    """A tensor on the processor as an array, copied only if its elements are of another type."""
+    return np.asarray(getattr(tensor, "detach", lambda: tensor)(), dtype)
 
 
 def _pair(value: Any) -> list[int]:

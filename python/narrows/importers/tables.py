@@ -41,7 +41,7 @@ class Tables:
         return float(self.bits.sum() / max(self.original_bits.sum(), 1e-9) - 1)
 
 
-def tables(cdfs: Any, lengths: Any, offsets: Any, weights: Optional[Any] = None) -> Tables:
+def convert_tables(cdfs: Any, lengths: Any, offsets: Any, weights: Optional[Any] = None) -> Tables:
     """A bank for quantised cumulative tables as CompressAI keeps them.
 
     :param cdfs: integers [tables, at least the longest], each row from 0 to a power of two
@@ -217,13 +217,21 @@ def _share(mass: _Floats, coded: NDArray[np.bool_]) -> _Ints:
         # A table of one token alone is none.
         row[0], row[_ESCAPE] = 1, TOTAL - 1
         return row
-    while (left := TOTAL - int(row.sum())) != 0:
-        # One at a time, where it saves most or costs least.
-        step = 1 if left > 0 else -1
+    def best(step: int) -> tuple[int, float]:
+        """Where one more, or one less, saves most or costs least."""
         able = coded & (row + step >= 1)
         gain = np.where(able, mass * np.log2((row + step).clip(min=1) / row.clip(min=1)), -np.inf)
-        row[int(gain.argmax())] += step
-    return row
+        return int(gain.argmax()), float(gain.max())
+
+    while (left := TOTAL - int(row.sum())) != 0:
+        step = 1 if left > 0 else -1
+        row[best(step)[0]] += step
+    while True:
+        (more, gain), (less, loss) = best(1), best(-1)
+        if more == less or gain + loss <= 1e-15:
+            return row
+        row[more] += 1
+        row[less] -= 1
 
 
 def _bits(mass: _Floats, escape: _Floats, row: _Ints) -> float:
