@@ -22,7 +22,7 @@ _Out: TypeAlias = Literal["numpy", "torch", "dlpack"]
 _BatchAxis: TypeAlias = Union[int, None, Literal["auto"]]
 _Path: TypeAlias = Union[str, PathLike[str]]
 
-__all__ = ["Decoder", "Encoder", "Limits", "Profile", "Tensor", "__version__", "backends", "fit", "info"]
+__all__ = ["Decoder", "Encoder", "Limits", "Profile", "SymbolCoder", "Tensor", "__version__", "backends", "fit", "info"]
 
 __version__: str
 
@@ -158,6 +158,18 @@ class Decoder:
     def decode_into(self, stream: Buffer, out: Any) -> None: ...
     @property
     def profiles(self) -> list[Profile]: ...
+
+@final
+class SymbolCoder:
+    def __new__(
+        cls,
+        bank: Optional[npt.NDArray[np.uint16]] = None,
+        *,
+        lanes: Optional[int] = None,
+        backend: Optional[str] = None,
+    ) -> SymbolCoder: ...
+    def encode(self, symbols: npt.NDArray[np.int32], tables: npt.NDArray[np.uint8]) -> bytes: ...
+    def decode(self, data: Buffer, tables: npt.NDArray[np.uint8]) -> npt.NDArray[np.int32]: ...
 
 @final
 class Tensor:
