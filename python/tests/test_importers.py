@@ -302,10 +302,13 @@ def test_no_move_of_a_frequency_saves_more_than_a_trifle():
                     assert bits(mass, moved) >= best * (1 - 1e-4)
 
 
+@pytest.mark.filterwarnings("ignore")
 def test_compressai_itself_agrees():
-    pytest.importorskip("compressai", exc_type=ImportError)
     torch = pytest.importorskip("torch")
-    from compressai.models.google import FactorizedPrior
+    try:
+        from compressai.models.google import FactorizedPrior
+    except ImportError:
+        pytest.skip("CompressAI is not there")
 
     torch.manual_seed(0)
     model = FactorizedPrior(8, 12).eval()

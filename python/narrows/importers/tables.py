@@ -55,22 +55,7 @@ def convert_tables(cdfs: Any, lengths: Any, offsets: Any, weights: Optional[Any]
     if weight.shape != (count,):
         raise ValueError(f"there are {count} tables and {weight.size} weights")
     cluster = _clusters(masses, weight, TABLES - 1)
-    rows: NDArray[np.int64] = np.zeros((0, TOKENS), np.int64)
-    for _ in range(24):
-        present = np.unique(cluster)
-        rows = np.stack([_pooled(masses, raw, weight, cluster == number) for number in present])
-        costs = _costs(masses, raw, rows)
-        nearest = costs.argmin(1)
-        # What a table of its own would save most goes to the tables that nothing uses.
-        gains = weight * (costs.min(1) - _own_costs(masses, raw, nearest))
-        for spare in range(len(present), min(TABLES - 1, count)):
-            worst = int(gains.argmax())
-            if gains[worst] <= 0:
-                break
-            nearest[worst], gains[worst] = spare, 0
-        if np.array_equal(nearest, np.searchsorted(present, cluster)):
-            break
-        cluster = nearest
+    rows = np.stack([_pooled(masses, raw, weight, cluster == number) for number in range(int(cluster.max()) + 1)])
     order = np.argsort(rows @ _MEAN_MAGNITUDE, kind="stable")
     rank = np.empty(len(order), np.int64)
     rank[order] = np.arange(len(order))
@@ -217,21 +202,13 @@ def _share(mass: _Floats, coded: NDArray[np.bool_]) -> _Ints:
         # A table of one token alone is none.
         row[0], row[_ESCAPE] = 1, TOTAL - 1
         return row
-    def best(step: int) -> tuple[int, float]:
-        """Where one more, or one less, saves most or costs least."""
+    while (left := TOTAL - int(row.sum())) != 0:
+        # One at a time, where it saves most or costs least.
+        step = 1 if left > 0 else -1
         able = coded & (row + step >= 1)
         gain = np.where(able, mass * np.log2((row + step).clip(min=1) / row.clip(min=1)), -np.inf)
-        return int(gain.argmax()), float(gain.max())
-
-    while (left := TOTAL - int(row.sum())) != 0:
-        step = 1 if left > 0 else -1
-        row[best(step)[0]] += step
-    while True:
-        (more, gain), (less, loss) = best(1), best(-1)
-        if more == less or gain + loss <= 1e-15:
-            return row
-        row[more] += 1
-        row[less] -= 1
+        row[int(gain.argmax())] += step
+    return row
 
 
 def _bits(mass: _Floats, escape: _Floats, row: _Ints) -> float:
@@ -251,13 +228,3 @@ def _lengths(raw: _Floats, rows: _Ints) -> _Floats:
 def _costs(masses: _Floats, raw: _Floats, rows: _Ints) -> _Floats:
     """Bits a symbol of each histogram under each row of frequencies."""
     return np.stack([(mass * _lengths(own[None], rows)[0]).sum(-1) for mass, own in zip(masses, raw)])
-
-
-def _own_costs(masses: _Floats, raw: _Floats, cluster: _Ints) -> _Floats:
-    """Bits a symbol of each histogram under a table of its own; of those that have one already, 0 saved."""
-    shared = np.bincount(cluster, minlength=len(masses))[cluster] > 1
-    costs = np.full(len(masses), np.inf)
-    for at in np.flatnonzero(shared):
-        own = frequencies(masses[at], raw[at])
-        costs[at] = _costs(masses[at : at + 1], raw[at : at + 1], own[None])[0, 0]
-    return costs
