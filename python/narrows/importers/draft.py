@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import json
-import struct
 from typing import Any, Optional, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .._narrows import Profile
+from .._tensors import write
 from .networks import Network
 from .tables import TABLES, Tables
 
 #: The step index of a step of one.
 _STEP_ONE = 96
-_TYPES = {"int8": "I8", "uint8": "U8", "int16": "I16", "uint16": "U16", "int32": "I32", "float32": "F32"}
 
 
 def profile(
@@ -77,23 +75,4 @@ def profile(
             "synthesis": {"nodes": synthesis.nodes} if synthesis else None,
             "version": 2,
         }
-    return Profile.assemble(_file(tensors, {"profile": scalars, "notes": notes}))
-
-
-def _file(tensors: dict[str, NDArray[Any]], metadata: dict[str, Any]) -> bytes:
-    """A ``.safetensors`` file; wider elements come first, so that all are aligned."""
-    header: dict[str, Any] = {"__metadata__": {"narrows": json.dumps(metadata)}}
-    parts: list[bytes] = []
-    at = 0
-    for name, tensor in sorted(tensors.items(), key=lambda item: (-item[1].itemsize, item[0])):
-        data = tensor.astype(tensor.dtype.newbyteorder("<")).tobytes()
-        header[name] = {
-            "dtype": _TYPES[tensor.dtype.name],
-            "shape": list(tensor.shape),
-            "data_offsets": [at, at + len(data)],
-        }
-        parts.append(data)
-        at += len(data)
-    text = json.dumps(header).encode()
-    text += b" " * (-len(text) % 8)
-    return struct.pack("<Q", len(text)) + text + b"".join(parts)
+    return Profile.assemble(write(tensors, {"profile": scalars, "notes": notes}))
