@@ -8,6 +8,7 @@ from typing import Optional, Sequence
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from .. import _tensors
@@ -53,7 +54,7 @@ class Shape:
             return features.contiguous(memory_format=torch.channels_last)
         return features.contiguous()
 
-    def samples(self, features: Tensor) -> list[np.ndarray]:  # type: ignore[type-arg]
+    def samples(self, features: Tensor) -> list[NDArray[np.float32]]:
         """Features as what a profile is fitted to."""
         return [f[None] if self.has_batch else f for f in features.detach().cpu().contiguous().float().numpy()]
 

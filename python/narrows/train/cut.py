@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import tempfile
 from typing import Any, NamedTuple, Optional, Union
@@ -29,9 +30,9 @@ def cut_onnx(model: Union[str, os.PathLike[str]], cut: str, output: Optional[str
     :raises narrows.InvalidInput: there is no such file or tensor
     """
     try:
-        import onnx
-        import onnx.utils
-        from onnx2torch import convert
+        onnx: Any = importlib.import_module("onnx")
+        importlib.import_module("onnx.utils")
+        convert: Any = importlib.import_module("onnx2torch").convert
     except ImportError as error:
         raise ImportError("cut_onnx needs onnx and onnx2torch: pip install onnx onnx2torch") from error
     if not os.path.isfile(model):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable, Iterable, Optional, Sequence, Union
+from typing import Any, Callable, Iterable, Optional, Protocol, Sequence, Union
 
 import numpy as np
 import torch
@@ -13,7 +13,14 @@ from .._errors import InvalidInput
 
 # Inputs of the head, without labels: a tensor whose first axis counts them, a data set (of inputs, or of tuples that
 # begin with one), or anything that can be iterated over.
-Samples = Union[Tensor, Sequence[Any], "torch.utils.data.Dataset[Any]", Iterable[Any]]
+class Numbered(Protocol):
+    """What has a length and an index: a list, an array, a ``torch.utils.data.Dataset``."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, number: int, /) -> Any: ...
+
+
+Samples = Union[Tensor, Numbered, Iterable[Any]]
 Augment = Callable[[Tensor, torch.Generator], Tensor]
 
 
@@ -22,7 +29,7 @@ class Inputs:
 
     def __init__(self, samples: Samples) -> None:
         if not (hasattr(samples, "__getitem__") and hasattr(samples, "__len__")):
-            samples = list(samples)  # type: ignore[arg-type]
+            samples = list(samples)
         self._samples: Any = samples
         if len(self) == 0:
             raise InvalidInput("there are no samples")
@@ -30,7 +37,7 @@ class Inputs:
     def __len__(self) -> int:
         return len(self._samples)
 
-    def listed(self) -> Sequence[Any]:
+    def listed(self) -> Samples:
         """The samples as they are."""
         return self._samples  # type: ignore[no-any-return]
 
@@ -52,14 +59,22 @@ class Inputs:
         return sample.float()
 
 
+def listed(tail: Union[nn.Module, Sequence[nn.Module]]) -> list[nn.Module]:
+    """One tail or several as a list."""
+    tails = [tail] if isinstance(tail, nn.Module) or not isinstance(tail, (list, tuple)) else list(tail)
+    if not tails:
+        raise InvalidInput("there is no tail")
+    for module in tails:
+        if not isinstance(module, nn.Module):
+            raise InvalidInput(f"a tail is a torch.nn.Module, not {type(module).__name__}")
+    return tails
+
+
 class Tails:
     """One or more tails: their answers, and the activations before their last linear layers."""
 
     def __init__(self, modules: Sequence[nn.Module]) -> None:
         self.modules = list(modules)
-        for module in self.modules:
-            if not isinstance(module, nn.Module):
-                raise InvalidInput(f"a tail is a torch.nn.Module, not {type(module).__name__}")
         self._linear = [[m for m in module.modules() if isinstance(m, nn.Linear)] for module in self.modules]
 
     def __call__(self, features: Tensor) -> list[tuple[Tensor, Optional[Tensor]]]:

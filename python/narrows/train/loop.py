@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from .._errors import InvalidInput
 from .._narrows import Profile
 from .blocks import widths
-from .codec import Codec
+from .codec import Codec, Shape
 from .cut import count_macs
-from .data import Augment, Examples, Inputs, Samples, Tails, Teacher
+from .data import Augment, Examples, Inputs, Samples, Tails, Teacher, listed
 from .loss import Loss, Measured, exchange_rates, measure
 from .options import TrainOptions
 from .result import TrainResult
@@ -24,6 +24,8 @@ from .start import fit_profile
 
 Progress = Callable[[dict[str, Any]], object]
 _WARM_UP = 50
+# Options that a run may go on with changed.
+_MAY_CHANGE = {"steps", "minutes", "evaluate_every", "patience", "cache_bytes", "device"}
 
 
 def train(
@@ -55,7 +57,8 @@ def train(
         each; ``None``: their KL divergence over axis 1, for logits
     :param finetune_tail: whether copies of the tails are trained too; :meth:`TrainResult.export_tail` writes them
     :param checkpoint: where the state is kept, at every evaluation
-    :param resume: whether to go on from the checkpoint, if it is there
+    :param resume: whether to go on from the checkpoint, if it is there; with a fixed number of steps and on one thread
+        that makes the same weights as a run that was not interrupted
     :param progress: called after every evaluation with a dictionary: ``step``, ``steps``, ``seconds``, ``loss`` (of the
         held-out samples), ``best``, ``points`` (for some qualities: ``octaves``, ``bytes``, ``distortion``,
         ``agreement``), and, after the first, ``train_distortion`` and ``train_bytes``
@@ -65,9 +68,9 @@ def train(
     options.check()
     if resume and checkpoint is None:
         raise InvalidInput("resume wants a checkpoint")
-    tails = [tail] if isinstance(tail, nn.Module) else list(tail)
-    if not tails:
-        raise InvalidInput("there is no tail")
+    tails = listed(tail)
+    if not isinstance(head, nn.Module):
+        raise InvalidInput(f"the head is a torch.nn.Module, not {type(head).__name__}")
     if options.tail_weights is not None and len(options.tail_weights) != len(tails):
         raise InvalidInput(f"{len(options.tail_weights)} tail_weights for {len(tails)} tails")
     inputs = Inputs(samples)
@@ -79,9 +82,9 @@ def train(
         if state.get("format") != 1:
             raise InvalidInput(f"{os.fspath(checkpoint)} is no checkpoint of this version")
         profile = Profile.from_bytes(bytes(state["profile"].tolist()))
-        if state["options"] != options.to_dict():
-            other = [name for name, value in options.to_dict().items() if state["options"].get(name) != value]
-            raise InvalidInput(f"the checkpoint was made with other options: {', '.join(sorted(other))}")
+        other = [name for name, value in options.to_dict().items() if state["options"].get(name) != value]
+        if not _MAY_CHANGE.issuperset(other):
+            raise InvalidInput(f"the checkpoint was made with other options: {', '.join(sorted({*other} - _MAY_CHANGE))}")
     device = torch.device(options.device)
     for module in (head, *tails):
         module.eval()
@@ -93,6 +96,15 @@ def train(
     if state is not None:
         run.restore(state)
     return run.go(checkpoint, progress)
+
+
+class _Student(nn.Module):
+    """All that is trained."""
+
+    def __init__(self, codec: Codec, tails: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.codec = codec
+        self.tails = nn.ModuleList(tails)
 
 
 class _Run:
@@ -111,6 +123,8 @@ class _Run:
         self.options, self.inputs, self.profile, self.head, self.augment = options, inputs, profile, head, augment
         self.device = device
         teacher = Teacher(head, Tails(tails), device)
+        # Before tails are asked for what they may not take.
+        Shape(profile).planes(teacher.features(inputs.batch([0])))
         cpu = torch.Generator().manual_seed(options.seed)
         self.generator = cpu
         # What noise is drawn from.
@@ -128,10 +142,8 @@ class _Run:
         torch.random.set_rng_state(state)
         some = [self.validation.batch([place])[0] for place in range(min(len(self.validation), 64))]
         codec.fit_spread(codec.shape.planes(torch.cat(some).cpu()))
-        self.student = nn.ModuleDict({"codec": codec})
-        if finetune:
-            self.student["tails"] = nn.ModuleList([_trainable(tail) for tail in tails])
-        else:
+        self.student = _Student(codec, [_trainable(tail) for tail in tails] if finetune else [])
+        if not finetune:
             for tail in tails:
                 tail.requires_grad_(False)
         self.finetune = finetune
@@ -167,7 +179,7 @@ class _Run:
             device = self.device
             own = count_macs(head, self.inputs.batch([0]).to(device))
             whole = own + sum(count_macs(tail, feature) for tail in tails)
-            shape = Codec(self.profile).shape
+            shape = Shape(self.profile)
             positions = shape.height * shape.width
 
             def best(macs: float, fewest: int, most: int) -> list[int]:
@@ -188,7 +200,7 @@ class _Run:
         size = (size + float(codec.inverse_matrices.detach().square().mean().sqrt())) / 2
         linear = options.linear_rate
         networks = [p for part in (codec.analysis, codec.synthesis) for p in part.parameters()]
-        tails = [p for p in self.student["tails"].parameters()] if self.finetune else []
+        tails = list(self.student.tails.parameters())
         groups: list[tuple[list[Any], float]] = [
             (networks, options.learning_rate),
             ([codec.forward_matrices, codec.inverse_matrices], 2e-3 * size * linear),
@@ -204,17 +216,16 @@ class _Run:
             {"params": group, "lr": rate, "base": rate} for (group, _), rate in zip(groups, rates) if group and rate > 0
         ]
 
-    def _student_tails(self, student: nn.ModuleDict) -> Tails:
-        return Tails(list(student["tails"]) if self.finetune else self.tails)  # type: ignore[arg-type]
+    def _student_tails(self, student: _Student) -> Tails:
+        return Tails(list(student.tails) if self.finetune else self.tails)
 
-    def _measure(self, student: nn.ModuleDict) -> list[Measured]:
-        codec = student["codec"]
-        assert isinstance(codec, Codec)
-        return measure(codec, self._student_tails(student), self.loss, self.validation, self.octaves, self.options.batch)
+    def _measure(self, student: _Student) -> list[Measured]:
+        tails = self._student_tails(student)
+        return measure(student.codec, tails, self.loss, self.validation, self.octaves, self.options.batch)
 
     def weight_of(self, t: float) -> float:
         """What a loss at a quality counts: coarse ones would else outweigh the others."""
-        return 2.0 ** (-self.rate_slope / 2 * t)
+        return float(2.0 ** (-self.rate_slope / 2 * t))
 
     def evaluate(self, seconds: float, trained: Optional[tuple[float, float]]) -> dict[str, Any]:
         """A record of how the running mean does on the held-out samples; it is kept if it is the best."""
@@ -264,11 +275,9 @@ class _Run:
         if self.history[-1]["step"] != self.step:
             look()
         self.student.load_state_dict(self.best)
-        codec = self.student["codec"]
-        assert isinstance(codec, Codec)
-        tails = list(self.student["tails"]) if self.finetune else self.tails  # type: ignore[arg-type]
+        tails = list(self.student.tails) if self.finetune else self.tails
         return TrainResult(
-            codec=codec.cpu().eval(),
+            codec=self.student.codec.cpu().eval(),
             profile=self.profile,
             head=self.head,
             tails=tails,
@@ -291,8 +300,7 @@ class _Run:
         features, answers = self.examples.batch(places, self.augment, self.generator)
         low, high = options.qualities
         t = (torch.rand(batch, generator=self.generator) * (high - low) + low).to(self.device)
-        codec = self.student["codec"]
-        assert isinstance(codec, Codec)
+        codec = self.student.codec
         decoded, bits = codec(codec.shape.planes(features), t, self.noise)
         tails = self._student_tails(self.student)
         distortion, distance = self.loss(tails(codec.shape.features(decoded)), answers)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from .._narrows import Profile, fit
-from .data import Inputs, Samples, Tails, Teacher
+from .data import Inputs, Samples, Tails, Teacher, listed
 
 
 def gradient_samples(
@@ -53,7 +53,7 @@ def fit_profile(
     :param progress: as for :func:`narrows.fit`
     """
     inputs = Inputs(samples)
-    modules = [tail] if isinstance(tail, nn.Module) else list(tail)
+    modules = listed(tail)
     teacher = Teacher(head.eval(), Tails(modules), torch.device("cpu"))
     for module in modules:
         module.eval()
