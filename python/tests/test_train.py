@@ -213,6 +213,16 @@ def test_interrupted_training_goes_on_to_the_bit(halves, samples, profile, tmp_p
     for mine, other in ([parts.codec, whole.codec], [parts.tails[0], whole.tails[0]]):
         for name, value in other.state_dict().items():
             assert torch.equal(value, mine.state_dict()[name]), name
+    # To go on for longer is allowed.
+    longer = {**arguments, "options": dataclasses.replace(options, steps=5)}
+    assert nt.train(*halves, samples, checkpoint=path, resume=True, **longer).history[-1]["step"] == 5
+    with pytest.raises(narrows.InvalidInput, match="another network"):
+        nt.train(*halves, samples, checkpoint=path, resume=True, **{**arguments, "finetune_tail": not finetune})
+    path.write_bytes(b"something else")
+    with pytest.raises(narrows.InvalidInput, match="is no checkpoint"):
+        nt.train(*halves, samples, checkpoint=path, resume=True, **arguments)
+    path.unlink()
+    nt.train(*halves, samples, profile, checkpoint=path, options=dataclasses.replace(options, steps=0))
     with pytest.raises(narrows.InvalidInput, match="other options: batch"):
         nt.train(*halves, samples, checkpoint=path, resume=True, options=dataclasses.replace(options, batch=9))
 

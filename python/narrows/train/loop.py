@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import math
 import os
 import time
@@ -78,9 +79,7 @@ def train(
         raise InvalidInput("training wants at least 2 samples, better some hundreds")
     state = None
     if resume and checkpoint is not None and os.path.exists(checkpoint):
-        state = torch.load(checkpoint, map_location="cpu", weights_only=True)
-        if state.get("format") != 1:
-            raise InvalidInput(f"{os.fspath(checkpoint)} is no checkpoint of this version")
+        state = _read(checkpoint)
         profile = Profile.from_bytes(bytes(state["profile"].tolist()))
         other = [name for name, value in options.to_dict().items() if state["options"].get(name) != value]
         if not _MAY_CHANGE.issuperset(other):
@@ -321,16 +320,11 @@ class _Run:
 
     def save(self, path: Union[str, os.PathLike[str]]) -> None:
         """Writes all that a run needs to go on."""
-        state = {
+        optimiser = self.optimiser.state_dict()
+        plain = {
             "format": 1,
             "options": self.options.to_dict(),
-            "profile": torch.tensor(list(self.profile.to_bytes()), dtype=torch.uint8),
-            "student": self.student.state_dict(),
-            "mean": self.mean.state_dict(),
-            "best": self.best,
-            "optimiser": self.optimiser.state_dict(),
-            "generator": self.generator.get_state(),
-            "noise": self.noise.get_state(),
+            "groups": optimiser["param_groups"],
             "order": self.order,
             "step": self.step,
             "elapsed": self.elapsed,
@@ -338,6 +332,17 @@ class _Run:
             "best_loss": self.best_loss,
             "stale": self.stale,
             "rate": [self.rate_weight, self.rate_slope],
+        }
+        # Not all versions of PyTorch read numbers without running what a file may hold.
+        state = {
+            "plain": json.dumps(plain),
+            "profile": torch.tensor(list(self.profile.to_bytes()), dtype=torch.uint8),
+            "student": dict(self.student.state_dict()),
+            "mean": dict(self.mean.state_dict()),
+            "best": dict(self.best),
+            "optimiser": optimiser["state"],
+            "generator": self.generator.get_state(),
+            "noise": self.noise.get_state(),
         }
         part = os.fspath(path) + ".part"
         torch.save(state, part)
@@ -348,7 +353,7 @@ class _Run:
         try:
             for name in ("student", "mean"):
                 getattr(self, name).load_state_dict(state[name])
-            self.optimiser.load_state_dict(state["optimiser"])
+            self.optimiser.load_state_dict({"state": state["optimiser"], "param_groups": state["groups"]})
         except (RuntimeError, ValueError) as error:
             raise InvalidInput(f"the checkpoint is of another network: {error}") from error
         self.best = state["best"]
@@ -357,6 +362,20 @@ class _Run:
         self.order, self.step, self.elapsed = state["order"], state["step"], state["elapsed"]
         self.history, self.best_loss, self.stale = state["history"], state["best_loss"], state["stale"]
         self.rate_weight, self.rate_slope = state["rate"]
+
+
+def _read(path: Union[str, os.PathLike[str]]) -> dict[str, Any]:
+    """What :meth:`_Run.save` wrote; nothing in the file is run."""
+    try:
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        state.update(json.loads(state.pop("plain")))
+    except OSError:
+        raise
+    except Exception as error:  # the reader of other bytes may stumble over anything
+        raise InvalidInput(f"{os.fspath(path)} is no checkpoint") from error
+    if state["format"] != 1:
+        raise InvalidInput(f"{os.fspath(path)} is no checkpoint of this version")
+    return state
 
 
 def _trainable(tail: nn.Module) -> nn.Module:
