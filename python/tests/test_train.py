@@ -19,6 +19,7 @@ import narrows.train as nt  # noqa: E402
 from narrows import _tensors  # noqa: E402
 from narrows.train.codec import Codec  # noqa: E402
 from narrows.train.export import make_draft, requantisation  # noqa: E402
+from narrows.train.integer import round_shift  # noqa: E402
 from narrows.train.quantise import fake_int8, to_int8  # noqa: E402
 
 nn = torch.nn
@@ -252,6 +253,24 @@ def test_exported_symbols_are_exact(trained, features, tmp_path):
     assert json.loads(json.dumps(found.to_dict()))["equal"] is True
 
 
+def test_integers_mean_what_was_trained(profile, features):
+    """Parameters that are large everywhere, so that each of them shows in the symbols."""
+    codec = Codec(profile, [8, 12], [8])
+    generator = torch.Generator().manual_seed(4)
+    with torch.no_grad():
+        codec.gains.normal_(0, 0.3, generator=generator)
+        codec.means.add_(torch.randn(codec.means.shape, generator=generator))
+        for branch in [*codec.analysis, *codec.synthesis]:
+            for parameter in branch.parameters():
+                parameter.add_(0.2 * torch.randn(parameter.shape, generator=generator))
+            branch.quality.normal_(0, 0.5, generator=generator)
+    draft = narrows.Profile.assemble(make_draft(codec, profile, features))
+    made = draft.refit(codec.shape.samples(features))
+    for quality in (-1.5, -0.5, 0.0, 0.5, 1.0, 2.0):
+        found = nt.verify(made, features[:8], codec=codec, qualities=[quality])
+        assert found.equal and found.float_nonzero_equal > 0.88 and found.float_distance < 0.15, found
+
+
 def test_features_beyond_those_of_calibration_are_exact(trained, features, tmp_path):
     made = trained.export(tmp_path / "p.safetensors")
     wild = features[:3] * torch.tensor([100.0, 1e30, -1e-3]).reshape(-1, 1, 1, 1)
@@ -313,6 +332,14 @@ def test_presets_keep_their_budgets(halves, samples, profile):
         result = nt.train(head, tail, samples, profile, options=options)
         for branches, budget in [(result.codec.analysis, own * 0.8), (result.codec.synthesis, whole * 0.9)]:
             assert 0.6 * share * budget < sum(branch.macs(64) for branch in branches) <= share * budget
+
+    def depths(share):
+        options = nt.TrainOptions(steps=0, macs_budget=share, synthesis_budget=share)
+        codec = nt.train(head, tail, samples, profile, options=options).codec
+        return len(codec.analysis), len(codec.synthesis)
+
+    # Deep ones only where they are wide enough, none where they would have next to no channels.
+    assert [depths(share) for share in (2, 0.4, 0.01)] == [(2, 3), (1, 2), (0, 0)]
 
 
 def test_several_tails(halves, samples, profile, tmp_path):
@@ -448,8 +475,11 @@ def test_a_loss_of_ones_own(halves, samples, profile):
     def squares(student, teacher):
         return (student - teacher).square().mean(1)
 
-    result = nt.train(*halves, samples, profile, options=QUICK, distortion=squares)
-    assert result.history[0]["points"][0]["distortion"] > 0
+    own = nt.train(*halves, samples, profile, options=QUICK, distortion=squares)
+    twice = nt.train(*halves, samples, profile, options=QUICK, distortion=lambda a, b: 2 * squares(a, b))
+    usual = nt.train(*halves, samples, profile, options=QUICK)
+    first = [result.history[0]["points"][0]["distortion"] for result in (own, twice, usual)]
+    assert first[1] == pytest.approx(2 * first[0]) and first[2] != pytest.approx(first[0], rel=0.01)
 
 
 def test_training_stops_early(halves, samples, profile):
@@ -505,11 +535,17 @@ def test_weights_of_eight_bits():
     assert torch.equal(parameter.grad, torch.ones_like(weight))
 
 
+def test_shifts_round():
+    values = torch.tensor([-6, -5, -3, -2, -1, 0, 1, 2, 3, 5, 6])
+    assert round_shift(values, 2).tolist() == [-1, -1, -1, 0, 0, 0, 0, 1, 1, 1, 2]
+    assert torch.equal(round_shift(values, 0), values)
+
+
 def test_requantisation():
     for size in (1e-3, 1.0, 1e4, 1e9):
         ratio = torch.tensor([0.9, 0.5, 0.1], dtype=torch.float64) * 20_000 / size
         first, second, multiplier = requantisation(ratio, torch.tensor([size] * 3))
-        assert 0 <= first <= 30 and 0 <= second <= 30 and 0 <= multiplier.min() and multiplier.max() <= 32_767
+        assert size / 2**first <= 32_767 and 0 <= first <= 30 and 0 <= second <= 30 and 0 <= multiplier.min() and multiplier.max() <= 32_767
         if size >= 1e4:
             sums = torch.tensor([size, -size / 3, size / 5]).round().to(torch.int64)
             made = (((sums >> first) * multiplier.to(torch.int64)) >> second).double()
