@@ -8,6 +8,8 @@
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use ndarray::ArrayD;
+
 use crate::backend::Backend;
 use crate::chunk::{self, ChunkReader, Coding, Worker};
 use crate::container::{Header, Layout, Mode, Reader};
@@ -786,6 +788,51 @@ fn analyse(
         }
     }
     Ok(())
+}
+
+impl Profile {
+    /// The symbols of a feature at a step scale (as [`Quality::Scale`]): `[planes, block rows, block columns, coder
+    /// channels]`, 0 where a coder channel is silent. An encoder codes these symbols, but for what its rate decisions
+    /// lower (none if the profile has no Lagrangian, or `rdo(false)`): for checking another implementation.
+    ///
+    /// # Errors
+    /// `InvalidInput` if the feature does not fit the profile, or the scale is no positive number.
+    pub fn symbols<'a>(&self, feature: impl Into<FeatureView<'a>>, scale: f32) -> Result<ArrayD<i32>> {
+        let view = feature.into();
+        view.checked()?;
+        let layout = Layout::new(view.dtype(), view.axes(), view.shape())?;
+        layout.elements()?;
+        if layout.channels() != self.layout.channels() {
+            let (own, given) = (self.layout.channels(), layout.channels());
+            return Err(Error::invalid(format!("the feature has {given} channels, the profile {own}")));
+        }
+        let index = scale_index(scale)?;
+        let feature = Grid::new(&layout);
+        let grid = self.latent(&feature, &Limits::UNBOUNDED)?;
+        let kernels = Kernels::best();
+        let mut scratch = Scratch::default();
+        begin_analysis(&view, (&feature, &grid), self, &mut scratch, kernels)?;
+        analyse((&feature, &grid), self, index, &mut scratch, kernels)?;
+        scratch.plan_for(self, index);
+        let blocks = Blocks::new(&grid, self.block());
+        let Scratch { values, symbols, plan, .. } = &mut scratch;
+        // Every symbol is written.
+        symbols.resize(blocks.count() * plan.active.len(), 0);
+        let sink = Quantized { plan, symbols };
+        transform::forward(self, &grid, 0..blocks.rows, values, sink, &mut TransformScratch::default(), kernels);
+        let channels = self.coder_channels();
+        let mut all = ArrayD::zeros(vec![grid.planes, blocks.plane_rows, blocks.columns, channels]);
+        if let Some(all) = all.as_slice_mut()
+            && !plan.active.is_empty()
+        {
+            for (all, symbols) in all.chunks_exact_mut(channels).zip(symbols.chunks_exact(plan.active.len())) {
+                for (&channel, &symbol) in plan.active.iter().zip(symbols) {
+                    all[channel as usize] = symbol;
+                }
+            }
+        }
+        Ok(all)
+    }
 }
 
 /// What the transform sees of a feature, and what becomes of it, for fits and experts.

@@ -9,6 +9,9 @@ use crate::kernels::simd::{dispatch, feature_to_int, int_to_feature};
 use crate::tensor::{Element, MAX_RANK};
 use ndarray::ArrayViewD;
 
+/// Positions whose channels are brought together, or apart, at a time.
+const TILE: usize = 16;
+
 /// A feature as planes x height x width x channels. The last axis that is neither channels nor batch
 /// is the width, the one before it the height, all others (batch first) are folded into planes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -127,10 +130,13 @@ impl Grid {
             let (strides, rank) = self.strides(dims);
             let step = strides[rank - 1];
             let channels = self.channels;
-            self.positions(dims, self.filled(), |offset, position| {
-                let row = &mut out[position * channels..][..channels];
-                for (channel, value) in row.iter_mut().enumerate() {
-                    *value = convert(slice[offset + channel * step]);
+            self.tiles(dims, |offset, position, length| {
+                let rows = &mut out[position * channels..][..length * channels];
+                for channel in 0..channels {
+                    let values = &slice[offset + channel * step..][..length];
+                    for (row, &value) in rows.chunks_exact_mut(channels).zip(values) {
+                        row[channel] = convert(value);
+                    }
                 }
             });
             return;
@@ -162,6 +168,20 @@ impl Grid {
             run *= size;
         }
         run
+    }
+
+    /// Calls `visit(offset, position, length)` for every few positions that lie side by side, channels apart: as many as
+    /// keep what is read and written of them in a cache.
+    fn tiles(&self, dims: &[usize], mut visit: impl FnMut(usize, usize, usize)) {
+        let (strides, rank) = self.strides(dims);
+        let run = self.run(&strides, rank - 1).max(1);
+        self.positions(dims, self.filled(), |offset, position| {
+            if position.is_multiple_of(run) {
+                for first in (0..run).step_by(TILE) {
+                    visit(offset + first, position + first, TILE.min(run - first));
+                }
+            }
+        });
     }
 
     /// As [`gather`](Self::gather), to integers. `tile` is scratch.
@@ -213,9 +233,13 @@ impl Grid {
     pub fn scatter_with<T: Copy, U>(&self, values: &[T], dims: &[usize], out: &mut [U], convert: impl Fn(T) -> U) {
         let (strides, rank) = self.strides(dims);
         let (stride, channels) = (strides[rank - 1], self.channels);
-        self.positions(dims, self.filled(), |offset, position| {
-            for (channel, &value) in values[position * channels..][..channels].iter().enumerate() {
-                out[offset + channel * stride] = convert(value);
+        self.tiles(dims, |offset, position, length| {
+            let rows = &values[position * channels..][..length * channels];
+            for channel in 0..channels {
+                let out = &mut out[offset + channel * stride..][..length];
+                for (out, row) in out.iter_mut().zip(rows.chunks_exact(channels)) {
+                    *out = convert(row[channel]);
+                }
             }
         });
     }

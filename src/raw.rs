@@ -10,9 +10,10 @@ use std::sync::Arc;
 use crate::backend::Backend;
 use crate::chunk::{self, ChunkReader, Coding, Part, Worker};
 use crate::codec::Latents;
+use crate::entropy::bank::{Bank, TABLES};
 use crate::error::{Error, Result};
 use crate::kernels::Kernels;
-use crate::kernels::portable::{ContextRule, MAX_LANES, SYMBOLS};
+use crate::kernels::portable::{ContextRule, MAX_LANES, RunTables, SYMBOLS};
 use crate::kernels::simd::{self, dispatch};
 use crate::plan::Plan;
 use crate::profile::Profile;
@@ -276,5 +277,187 @@ impl ContextCoder {
         });
         self.reader = reader;
         result
+    }
+}
+
+/// Symbols under tables that the caller names one by one, without a container: for models that predict the scale of
+/// every symbol, such as hyperpriors.
+///
+/// ```
+/// use narrows::Backend;
+/// use narrows::raw::{IndexedCoder, bank::Bank};
+///
+/// let symbols: Vec<i32> = (0..1000).map(|i| i * i % 7 - 3).collect();
+/// // Table k of the built-in bank is for symbols of a scale of about 2^((k - 30) / 8).
+/// let tables: Vec<u8> = (0..1000).map(|i| 38 + (i % 4) as u8).collect();
+/// let mut coder = IndexedCoder::new(Bank::builtin(), &Backend::detect())?;
+/// let mut chunk = Vec::new();
+/// coder.encode(&symbols, &tables, &mut chunk)?;
+/// let mut decoded = vec![0; symbols.len()];
+/// coder.decode(&chunk, &tables, &mut decoded)?;
+/// assert_eq!(decoded, symbols);
+/// # Ok::<(), narrows::Error>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct IndexedCoder {
+    bank: Bank,
+    lanes: Option<usize>,
+    kernels: Kernels,
+    /// One position, whose channels are the symbols.
+    plan: Plan,
+    worker: Worker,
+    reader: ChunkReader,
+}
+
+impl IndexedCoder {
+    /// A coder with these tables on a backend.
+    ///
+    /// # Errors
+    /// `Backend` if this machine does not have the backend.
+    pub fn new(bank: Bank, backend: &Backend) -> Result<IndexedCoder> {
+        Ok(IndexedCoder {
+            bank,
+            lanes: None,
+            kernels: Kernels::of(backend)?,
+            plan: Plan::default(),
+            worker: Worker::default(),
+            reader: ChunkReader::default(),
+        })
+    }
+
+    /// Interleaves this many states (1, 2, 4, 8, 16 or 32). Default: as many as cost about 1 %.
+    pub fn lanes(mut self, lanes: usize) -> Self {
+        self.lanes = Some(lanes);
+        self
+    }
+
+    /// Makes a plan of the tables of so many symbols.
+    fn begin(&mut self, symbols: usize, tables: &[u8]) -> Result<()> {
+        if symbols != tables.len() || u32::try_from(symbols).is_err() {
+            return Err(Error::invalid("there must be as many tables as symbols, and no more than 32 bits count"));
+        }
+        if tables.iter().any(|&table| usize::from(table) >= TABLES) {
+            return Err(Error::invalid("a symbol names a table that the bank does not have"));
+        }
+        self.lanes.map_or(Ok(()), check_lanes)?;
+        if self.plan.active.len() != symbols {
+            self.plan.clear(symbols);
+            self.plan.active.extend(0..symbols as u32);
+        }
+        // Only the first context is asked for.
+        self.plan.runs.resize(symbols.div_ceil(MAX_LANES), RunTables::EMPTY);
+        for (run, tables) in self.plan.runs.iter_mut().zip(tables.chunks(MAX_LANES)) {
+            run.tables[0][..tables.len()].copy_from_slice(tables);
+            run.present[..tables.len()].fill(-1);
+        }
+        Ok(())
+    }
+
+    fn coding(&self, lanes: Option<usize>) -> Coding<'_> {
+        Coding {
+            bank: &self.bank,
+            context: ContextRule::None,
+            rows: 1,
+            plane_rows: 1,
+            columns: 1,
+            chunks: 1,
+            lanes,
+            lambda: 0,
+            kernels: self.kernels,
+        }
+    }
+
+    /// Appends one byte that says how many lanes there are, and one chunk; nothing for no symbols.
+    ///
+    /// # Errors
+    /// `InvalidInput` if there are not as many tables as symbols, one is not in the bank, or the lanes are wrong.
+    pub fn encode(&mut self, symbols: &[i32], tables: &[u8], out: &mut Vec<u8>) -> Result<()> {
+        self.begin(symbols.len(), tables)?;
+        if symbols.is_empty() {
+            return Ok(());
+        }
+        let mut worker = std::mem::take(&mut self.worker);
+        let coding = self.coding(self.lanes);
+        chunk::index_chunk(&coding, &self.plan, 0, symbols, &mut worker);
+        let lanes = chunk::lanes_for(&coding, symbols.len(), worker.cost);
+        worker.payload.clear();
+        chunk::code_chunk(&coding, symbols.len(), lanes, 0, symbols, &mut worker);
+        out.push(lanes.ilog2() as u8);
+        out.extend_from_slice(&worker.payload);
+        self.worker = worker;
+        Ok(())
+    }
+
+    /// Decodes what [`encode`](Self::encode) appended, under the same tables.
+    ///
+    /// # Errors
+    /// As `encode`; `Corrupt` or `Truncated` if the bytes are.
+    pub fn decode(&mut self, bytes: &[u8], tables: &[u8], symbols: &mut [i32]) -> Result<()> {
+        self.begin(symbols.len(), tables)?;
+        if symbols.is_empty() {
+            return if bytes.is_empty() { Ok(()) } else { Err(Error::corrupt("bytes left over after a chunk", 0)) };
+        }
+        let [lanes @ 0..=5, chunk @ ..] = bytes else {
+            return Err(Error::corrupt("the number of lanes", 0));
+        };
+        let mut reader = std::mem::take(&mut self.reader);
+        let coding = self.coding(Some(1 << lanes));
+        let part = Part { number: 0, rows: 0..1, offset: 1, bytes: chunk };
+        let result = chunk::decode_chunk(&coding, &self.plan, Some(0), &part, &mut reader, &mut |_, strip| {
+            symbols.copy_from_slice(strip);
+        });
+        self.reader = reader;
+        result
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn symbol() -> impl Strategy<Value = i32> {
+        prop_oneof![8 => -2..3i32, 4 => -30..30i32, 2 => -600..600i32, 1 => any::<i32>()]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 4 } else { 64 }))]
+
+        #[test]
+        fn indexed_symbols_come_back_and_every_backend_writes_the_same(
+            coded in proptest::collection::vec((symbol(), 0..TABLES as u8), 0..700),
+            log_lanes in proptest::option::of(0..6u32),
+        ) {
+            let (symbols, tables): (Vec<i32>, Vec<u8>) = coded.into_iter().unzip();
+            let mut expected: Option<Vec<u8>> = None;
+            for backend in Backend::available() {
+                let mut coder = IndexedCoder::new(Bank::builtin(), &backend).unwrap();
+                coder.lanes = log_lanes.map(|log| 1 << log);
+                let mut bytes = Vec::new();
+                coder.encode(&symbols, &tables, &mut bytes).unwrap();
+                prop_assert_eq!(expected.get_or_insert_with(|| bytes.clone()), &bytes);
+                let mut decoded = vec![0; symbols.len()];
+                coder.decode(&bytes, &tables, &mut decoded).unwrap();
+                prop_assert_eq!(&decoded, &symbols);
+                if !bytes.is_empty() {
+                    prop_assert!(coder.decode(&bytes[..bytes.len() - 1], &tables, &mut decoded).is_err());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn tables_that_do_not_fit_their_symbols_are_refused() {
+        let mut coder = IndexedCoder::new(Bank::builtin(), &Backend::Portable).unwrap();
+        let refuse = |coder: &mut IndexedCoder, symbols: usize, tables: &[u8]| {
+            let encoded = coder.encode(&vec![0; symbols], tables, &mut Vec::new()).unwrap_err();
+            let decoded = coder.decode(&[0], tables, &mut vec![0; symbols]).unwrap_err();
+            [encoded, decoded].iter().all(|error| matches!(error, Error::InvalidInput { .. }))
+        };
+        assert!(refuse(&mut coder, 2, &[1]));
+        assert!(refuse(&mut coder, 1, &[1, 1]));
+        assert!(refuse(&mut coder, 1, &[TABLES as u8]));
+        coder = coder.lanes(3);
+        assert!(refuse(&mut coder, 1, &[1]));
     }
 }

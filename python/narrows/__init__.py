@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Optional, overload
 
+from . import importers, raw
 from ._errors import (
     BackendError,
     Corrupt,
@@ -51,7 +52,9 @@ __all__ = [
     "decode",
     "encode",
     "fit",
+    "importers",
     "info",
+    "raw",
 ]
 
 

@@ -115,6 +115,32 @@ pub fn fit(
     }
 }
 
+/// Fits the tables of a profile anew.
+pub fn refit(
+    py: Python<'_>,
+    profile: &narrows::Profile,
+    samples: &Bound<'_, PyAny>,
+    progress: Option<&Py<PyAny>>,
+) -> PyResult<Profile> {
+    let samples = sequence(samples)?;
+    let count = samples.len()?;
+    let samples = samples.unbind();
+    let result = py.detach(|| {
+        let failure = RefCell::new(None);
+        let calls = Calls { failure: &failure };
+        let mut samples = PythonSamples { calls, samples, gradients: None, count };
+        let mut report = |event: FitEvent<'_>| {
+            if let (FitEvent::Progress { stage, done, total }, Some(progress)) = (event, progress) {
+                // The next sample that is asked for ends the fit.
+                let _ = calls.call(|py| progress.call1(py, (stage, done, total)));
+            }
+        };
+        let result = profile.refit(&mut samples, &mut report);
+        failure.into_inner().map_or(Ok(result), Err)
+    })?;
+    result.map(|profile| Profile(Arc::new(profile))).map_err(|error| exception(py, &error))
+}
+
 /// Something with a length and an index.
 fn sequence<'py>(object: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
     let py = object.py();

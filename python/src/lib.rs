@@ -15,6 +15,7 @@ mod limits;
 mod output;
 mod pool;
 mod profile;
+mod raw;
 mod reinterpret;
 mod tensor;
 
@@ -36,6 +37,8 @@ mod _narrows {
     use super::limits::Limits;
     #[pymodule_export]
     use super::profile::Profile;
+    #[pymodule_export]
+    use super::raw::SymbolCoder;
     #[pymodule_export]
     use super::tensor::Tensor;
     use pyo3::prelude::*;

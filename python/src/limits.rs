@@ -15,6 +15,8 @@ use pyo3::prelude::*;
 /// :param lanes: most interleaved states of a chunk (32)
 /// :param tables: most tables, and most channel matrices, of a profile (256)
 /// :param profile_bytes: largest profile file (256 MiB)
+/// :param network_bytes: most bytes of a network's values that live at the same time (1 GiB)
+/// :param network_macs: most multiply-accumulates of a network for one feature (2^38)
 #[pyclass(module = "narrows", frozen, eq, hash, from_py_object)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Limits {
@@ -42,13 +44,19 @@ pub struct Limits {
     /// Largest profile file, in bytes.
     #[pyo3(get)]
     profile_bytes: u64,
+    /// Most bytes of a network's values that live at the same time.
+    #[pyo3(get)]
+    network_bytes: u64,
+    /// Most multiply-accumulates of a network for one feature.
+    #[pyo3(get)]
+    network_macs: u64,
 }
 
 #[pymethods]
 impl Limits {
     #[new]
     #[pyo3(signature = (*, output_bytes=None, header_bytes=None, rank=None, chunks=None, channels=None, lanes=None,
-                        tables=None, profile_bytes=None))]
+                        tables=None, profile_bytes=None, network_bytes=None, network_macs=None))]
     #[allow(clippy::too_many_arguments)]
     fn new(
         output_bytes: Option<u64>,
@@ -59,6 +67,8 @@ impl Limits {
         lanes: Option<u64>,
         tables: Option<u64>,
         profile_bytes: Option<u64>,
+        network_bytes: Option<u64>,
+        network_macs: Option<u64>,
     ) -> Self {
         let usual = narrows::Limits::default();
         Limits {
@@ -70,14 +80,18 @@ impl Limits {
             lanes: lanes.unwrap_or(usual.lanes),
             tables: tables.unwrap_or(usual.tables),
             profile_bytes: profile_bytes.unwrap_or(usual.profile_bytes),
+            network_bytes: network_bytes.unwrap_or(usual.network_bytes),
+            network_macs: network_macs.unwrap_or(usual.network_macs),
         }
     }
 
     fn __repr__(&self) -> String {
-        let Limits { output_bytes, header_bytes, rank, chunks, channels, lanes, tables, profile_bytes } = self;
+        let Limits { output_bytes, header_bytes, rank, chunks, channels, lanes, tables, .. } = self;
+        let Limits { profile_bytes, network_bytes, network_macs, .. } = self;
         format!(
             "Limits(output_bytes={output_bytes}, header_bytes={header_bytes}, rank={rank}, chunks={chunks}, \
-             channels={channels}, lanes={lanes}, tables={tables}, profile_bytes={profile_bytes})"
+             channels={channels}, lanes={lanes}, tables={tables}, profile_bytes={profile_bytes}, \
+             network_bytes={network_bytes}, network_macs={network_macs})"
         )
     }
 }
@@ -93,5 +107,7 @@ pub fn of(limits: Option<Limits>) -> narrows::Limits {
         lanes: limits.lanes,
         tables: limits.tables,
         profile_bytes: limits.profile_bytes,
+        network_bytes: limits.network_bytes,
+        network_macs: limits.network_macs,
     })
 }

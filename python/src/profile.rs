@@ -4,10 +4,12 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use numpy::{PyArray, PyArrayDyn};
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyTuple, PyType};
+use pyo3::types::{PyBytes, PyDict, PyTuple, PyType};
 
-use crate::error::{OrRaise, hex};
+use crate::error::{OrRaise, hex, invalid};
+use crate::input::Input;
 use crate::{input, limits};
 
 /// What both ends share before the first feature: transform, steps, tables and contexts, fitted once to sample features of
@@ -18,6 +20,15 @@ use crate::{input, limits};
 #[pyclass(module = "narrows", frozen)]
 #[derive(Clone)]
 pub struct Profile(pub Arc<narrows::Profile>);
+
+/// What a network costs, for Python.
+fn network<'py>(py: Python<'py>, cost: narrows::Cost, arithmetic: &str) -> PyResult<Bound<'py, PyDict>> {
+    let entries = PyDict::new(py);
+    entries.set_item("macs", cost.macs)?;
+    entries.set_item("parameters", cost.parameters)?;
+    entries.set_item("arithmetic", arithmetic)?;
+    Ok(entries)
+}
 
 #[pymethods]
 impl Profile {
@@ -45,6 +56,60 @@ impl Profile {
         let data = data.as_bytes();
         let profile = py.detach(|| narrows::Profile::from_bytes_with(data, &limits)).or_raise(py)?;
         Ok(Profile(Arc::new(profile)))
+    }
+
+    /// Makes a profile of a file that another program wrote, such as one that trained its networks, steps or matrices:
+    /// without a hash, and if need be without the tables that :meth:`refit` fits.
+    ///
+    /// :param draft: the bytes of the file, or its path
+    /// :raises InvalidInput: the file cannot be read
+    /// :raises Corrupt, Truncated, Unsupported, LimitExceeded: as :meth:`from_bytes`
+    #[staticmethod]
+    fn assemble(py: Python<'_>, draft: &Bound<'_, PyAny>) -> PyResult<Profile> {
+        let profile = if let Ok(path) = draft.extract::<PathBuf>() {
+            let file = py.detach(|| std::fs::read(&path));
+            let unreadable = |error| invalid(py, format!("cannot read profile {}: {error}", path.display()));
+            let file = file.map_err(unreadable)?;
+            py.detach(|| narrows::Profile::assemble(&file))
+        } else {
+            let data = input::bytes(draft)?;
+            let data = data.as_bytes();
+            py.detach(|| narrows::Profile::assemble(data))
+        };
+        Ok(Profile(Arc::new(profile.or_raise(py)?)))
+    }
+
+    /// This profile with tables fitted anew to sample features; transform, steps and networks stay.
+    ///
+    /// :param samples: features of the profile's shape, as for :func:`fit`
+    /// :param progress: as for :func:`fit`
+    /// :raises InvalidInput: there are no samples, or they are not of the profile's shape
+    ///
+    /// What ``samples`` or ``progress`` raise ends the fit and is raised from it.
+    #[pyo3(signature = (samples, progress=None))]
+    fn refit(&self, py: Python<'_>, samples: &Bound<'_, PyAny>, progress: Option<Py<PyAny>>) -> PyResult<Profile> {
+        crate::fit::refit(py, &self.0, samples, progress.as_ref())
+    }
+
+    /// The symbols of a feature at a step scale, for checking another implementation: an int32 array of planes, block
+    /// rows, block columns and coder channels (``band * components + component``), 0 where a coder channel is silent.
+    /// An encoder codes these, but for what its rate decisions lower.
+    ///
+    /// :param scale: as for :meth:`Encoder.encode`
+    /// :raises InvalidInput: the feature does not fit the profile, or the scale is no positive number
+    #[pyo3(signature = (feature, scale=1.0))]
+    fn symbols<'py>(
+        &self,
+        py: Python<'py>,
+        feature: &Bound<'py, PyAny>,
+        scale: f32,
+    ) -> PyResult<Bound<'py, PyArrayDyn<i32>>> {
+        let symbols = Input::of(feature)?.with_view(|view| {
+            let own = self.0.layout();
+            let view = if own.dims().len() == view.shape().len() { view.with_axes(own.axes) } else { view };
+            py.detach(|| self.0.symbols(view, scale)).or_raise(py)
+        })?;
+        Ok(PyArray::from_owned_array(py, symbols))
     }
 
     /// Writes the profile to a file.
@@ -99,6 +164,28 @@ impl Profile {
     #[getter]
     fn matrices(&self) -> usize {
         self.0.matrices()
+    }
+
+    /// What its network on the device costs for a feature of the profile's shape: a dictionary with ``macs``,
+    /// ``parameters`` and ``arithmetic`` (``"integer"``, or ``"float"`` for imported ones); ``None`` without a network.
+    #[getter]
+    fn analysis<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyDict>>> {
+        let [analysis, _] = self.0.cost(self.0.layout());
+        analysis.map(|cost| network(py, cost, if self.0.is_exact() { "integer" } else { "float" })).transpose()
+    }
+
+    /// What its network on the server costs, as :attr:`analysis`.
+    #[getter]
+    fn synthesis<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyDict>>> {
+        let [_, synthesis] = self.0.cost(self.0.layout());
+        synthesis.map(|cost| network(py, cost, "float")).transpose()
+    }
+
+    /// Whether every backend makes the same stream of a feature: not if its network on the device runs in floating
+    /// point.
+    #[getter]
+    fn is_exact(&self) -> bool {
+        self.0.is_exact()
     }
 
     /// How it was fitted, as text.

@@ -54,9 +54,11 @@ def test_profiles_are_values(profiles, waves):
 def test_limits_are_values():
     usual = narrows.Limits()
     assert usual.output_bytes == 256 << 20 and usual.rank == 8 and usual.lanes == 32
-    other = narrows.Limits(output_bytes=5, header_bytes=6, rank=7, chunks=4, channels=3, lanes=2, tables=1, profile_bytes=9)
+    other = narrows.Limits(output_bytes=5, header_bytes=6, rank=7, chunks=4, channels=3, lanes=2, tables=1, profile_bytes=9,
+                           network_bytes=10, network_macs=11)
     assert (other.output_bytes, other.header_bytes, other.rank, other.chunks) == (5, 6, 7, 4)
     assert (other.channels, other.lanes, other.tables, other.profile_bytes) == (3, 2, 1, 9)
+    assert (other.network_bytes, other.network_macs) == (10, 11)
     assert other != usual and usual == narrows.Limits() and hash(usual) == hash(narrows.Limits())
     assert eval(repr(other), {"Limits": narrows.Limits}) == other
     with pytest.raises(TypeError):

@@ -169,7 +169,11 @@ impl<A: Filed> Network<A> {
                 }
                 Op::Shuffle(factor) => json!({"op": "shuffle", "factor": factor}),
                 Op::Unshuffle(factor) => json!({"op": "unshuffle", "factor": factor}),
-                Op::Normalisation(normalisation) => json!({"op": "normalisation", "inverse": normalisation.inverse}),
+                Op::Normalisation(normalisation) => json!({
+                    "op": "normalisation",
+                    "inverse": normalisation.inverse,
+                    "simple": normalisation.simple,
+                }),
             };
             value["input"] = json!(node.input);
             value["add"] = json!(node.add);
@@ -214,11 +218,12 @@ impl<A: Filed> Network<A> {
                 Some("convolution") => Op::Convolution(Box::new(convolution(value, inputs, outputs, &mut from)?)),
                 Some("shuffle") => Op::Shuffle(size(&value["factor"])?),
                 Some("unshuffle") => Op::Unshuffle(size(&value["factor"])?),
-                Some("normalisation") => Op::Normalisation(Box::new(Normalisation {
-                    inverse: flag(value, "inverse"),
-                    beta: take(&mut from.values, outputs)?.to_vec(),
-                    gamma: take(&mut from.values, outputs.saturating_mul(outputs))?.to_vec(),
-                })),
+                Some("normalisation") => Op::Normalisation(Box::new(Normalisation::new(
+                    flag(value, "inverse"),
+                    flag(value, "simple"),
+                    take(&mut from.values, outputs)?.to_vec(),
+                    take(&mut from.values, outputs.saturating_mul(outputs))?.to_vec(),
+                ))),
                 _ => return Err(Error::Unsupported { what: "a node of a network" }),
             };
             nodes.push(Node { op, input, add: place(&value["add"])?, channels: outputs });

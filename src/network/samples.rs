@@ -133,11 +133,11 @@ pub(crate) fn float_network_of(
     let each = Window { kernel: [2, 3], stride: 2, depthwise: true, transposed: Some(1) };
     let shrink = Window { kernel: [3, 3], stride: 2, ..point };
     let normalisation = |random: &mut Random, inverse| {
-        Op::Normalisation(Box::new(Normalisation {
-            inverse,
-            beta: (0..hidden).map(|_| 0.5 + random.float().abs()).collect(),
-            gamma: (0..hidden * hidden).map(|_| random.float().abs() / hidden as f32).collect(),
-        }))
+        // One of each kind.
+        let simple = inverse;
+        let beta = (0..hidden).map(|_| 0.5 + random.float().abs()).collect();
+        let gamma = (0..hidden * hidden).map(|_| random.float().abs() / hidden as f32).collect();
+        Op::Normalisation(Box::new(Normalisation::new(inverse, simple, beta, gamma)))
     };
     let nodes = vec![
         node(float_convolution(random, inputs, hidden, grow), 0, None, hidden),

@@ -52,11 +52,13 @@ proptest! {
         let (inputs, outputs) = (1 + random.below(40), 1 + random.below(70));
         let grow = Window { kernel: [5, 5], stride: 2, depthwise: false, transposed: Some(1) };
         let around = Window { kernel: [3, 3], stride: 1, depthwise: true, transposed: None };
-        let normalisation = |random: &mut Random, inverse| Op::Normalisation(Box::new(Normalisation {
+        let simple = random.below(2) == 1;
+        let normalisation = |random: &mut Random, inverse| Op::Normalisation(Box::new(Normalisation::new(
             inverse,
-            beta: (0..outputs).map(|_| 0.5 + random.float().abs()).collect(),
-            gamma: (0..outputs * outputs).map(|_| random.float().abs() / outputs as f32).collect(),
-        }));
+            simple,
+            (0..outputs).map(|_| 0.5 + random.float().abs()).collect(),
+            (0..outputs * outputs).map(|_| random.float().abs() / outputs as f32).collect(),
+        )));
         let nodes = vec![
             node(float_convolution(random, inputs, outputs, grow), 0, None, outputs),
             node(normalisation(random, false), 1, None, outputs),
@@ -120,6 +122,37 @@ fn small_networks_give_what_paper_gives() {
     let mut output = [0.0; 8];
     Runner::default().run(&network, (&[1.0, 2.0], (1, 2)), 0, &mut output, Kernels::Portable).unwrap();
     assert_eq!(output, [10.5, 102.5, 20.5, 200.5, 0.5, 0.5, 0.5, 0.5]);
+}
+
+/// Every form of normalisation against its formula, with more channels than are summed at a time.
+#[test]
+fn normalisation_is_its_formula() {
+    let mut random = Random(9);
+    for (inverse, simple) in [(false, false), (false, true), (true, false), (true, true)] {
+        for channels in [1, 2, 31, 32, 33, 70] {
+            let beta: Vec<f32> = (0..channels).map(|_| 0.5 + random.float().abs()).collect();
+            let gamma: Vec<f32> = (0..channels * channels).map(|_| random.float().abs()).collect();
+            let op = Op::Normalisation(Box::new(Normalisation::new(inverse, simple, beta.clone(), gamma.clone())));
+            let network = Network::new(channels, vec![node(op, 0, None, channels)], &Limits::default()).unwrap();
+            let read = Network::<Float>::read(channels, &network.describe(), &network.store(), &Limits::default());
+            assert_eq!(read.unwrap(), network);
+            let input: Vec<f32> = (0..3 * channels).map(|_| 4.0 * random.float()).collect();
+            let output = run(&network, &input, (1, 3), Kernels::Portable);
+            for kernels in kernels() {
+                assert_eq!(run(&network, &input, (1, 3), kernels), output);
+            }
+            for (position, values) in input.chunks(channels).enumerate() {
+                for (channel, &x) in values.iter().enumerate() {
+                    let weights = &gamma[channel * channels..][..channels];
+                    let power = |value: f32| if simple { value.abs() } else { value * value };
+                    let norm = values.iter().zip(weights).fold(beta[channel], |sum, (&x, &w)| sum + w * power(x));
+                    let norm = if simple { norm } else { norm.sqrt() };
+                    let expected = if inverse { x * norm } else { x / norm };
+                    assert_eq!(output[position * channels + channel], expected);
+                }
+            }
+        }
+    }
 }
 
 #[test]

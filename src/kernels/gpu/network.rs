@@ -266,7 +266,7 @@ impl<A: Layers> Run<'_, A> {
             }
             (Op::Normalisation(normalisation), Some(table)) => {
                 [params.rows, params.columns, params.stride] = [1; 3];
-                params.inverse = u32::from(normalisation.inverse);
+                params.inverse = u32::from(normalisation.inverse) | u32::from(normalisation.simple) << 1;
                 let bindings = [&ends[..], &[(1, &table.weights), (2, &table.constants)]].concat();
                 self.record_dense(recorder, "normalise", params, &bindings)
             }

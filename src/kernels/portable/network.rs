@@ -52,13 +52,38 @@ impl<A: Arithmetic> Convolution<A> {
     }
 }
 
-/// Generalised divisive normalisation: x over (or, inverse, times) the root of beta + gamma x^2.
+/// Outputs of a normalisation that are summed at a time.
+const OUTPUTS: usize = 32;
+
+/// Generalised divisive normalisation: x over (or, inverse, times) the root of beta + gamma x^2, or, simple, over (times)
+/// beta + gamma |x|.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Normalisation {
     pub inverse: bool,
+    pub simple: bool,
     pub beta: Vec<f32>,
     /// `[output][input]`
     pub gamma: Vec<f32>,
+    /// beta, then gamma as `[input][output]`, outputs padded to a multiple of [`OUTPUTS`].
+    packed: Vec<f32>,
+}
+
+impl Normalisation {
+    /// A normalisation of as many channels as there are betas.
+    pub fn new(inverse: bool, simple: bool, beta: Vec<f32>, gamma: Vec<f32>) -> Normalisation {
+        let channels = beta.len();
+        let width = channels.next_multiple_of(OUTPUTS);
+        let mut packed = vec![0.0; if gamma.len() == channels * channels { (channels + 1) * width } else { 0 }];
+        if let Some((first, rest)) = packed.split_at_mut_checked(width) {
+            first[..channels].copy_from_slice(&beta);
+            for (input, row) in rest.chunks_exact_mut(width.max(1)).enumerate() {
+                for (output, value) in row[..channels].iter_mut().enumerate() {
+                    *value = gamma[output * channels + input];
+                }
+            }
+        }
+        Normalisation { inverse, simple, beta, gamma, packed }
+    }
 }
 
 /// A plane of values.
@@ -144,16 +169,29 @@ pub fn unshuffle<T: Copy + Default>(input: Plane<'_, T>, factor: usize, output: 
     }
 }
 
-/// Generalised divisive normalisation of every position.
+/// Generalised divisive normalisation of every position: sums in the order of the input's channels.
 #[inline(always)]
 pub fn normalise(normalisation: &Normalisation, input: &[f32], output: &mut [f32]) {
-    let Normalisation { inverse, beta, gamma } = normalisation;
+    let Normalisation { inverse, simple, ref beta, ref packed, .. } = *normalisation;
     let channels = beta.len();
+    let width = channels.next_multiple_of(OUTPUTS);
+    let (beta, gamma) = packed.split_at(width);
     for (values, out) in input.chunks_exact(channels).zip(output.chunks_exact_mut(channels)) {
-        for ((out, &x), (&beta, gamma)) in out.iter_mut().zip(values).zip(beta.iter().zip(gamma.chunks_exact(channels)))
-        {
-            let norm = values.iter().zip(gamma).fold(beta, |sum, (&value, &gamma)| sum + gamma * (value * value));
-            *out = if *inverse { x * norm.sqrt() } else { x / norm.sqrt() };
+        for start in (0..channels).step_by(OUTPUTS) {
+            let mut norms = [0.0; OUTPUTS];
+            norms.copy_from_slice(&beta[start..start + OUTPUTS]);
+            for (&value, row) in values.iter().zip(gamma.chunks_exact(width)) {
+                let power = if simple { value.abs() } else { value * value };
+                for (norm, &gamma) in norms.iter_mut().zip(&row[start..start + OUTPUTS]) {
+                    *norm += gamma * power;
+                }
+            }
+            if !simple {
+                norms = norms.map(f32::sqrt);
+            }
+            for ((out, &x), norm) in out[start..].iter_mut().zip(&values[start..]).zip(norms) {
+                *out = if inverse { x * norm } else { x / norm };
+            }
         }
     }
 }
