@@ -18,8 +18,8 @@ use crate::geometry::Grid;
 use crate::kernels::Kernels;
 use crate::kernels::portable::{ContextRule, MAX_LANES, Strip, to_int};
 use crate::limits::Limits;
-use crate::network::{Analysis, Float, Integer, Runner, too_small};
 use crate::lossless::{self, Lossless};
+use crate::network::{Analysis, Float, Integer, Runner, too_small};
 use crate::packed::{self, Packed};
 use crate::plain;
 use crate::plan::{self, Plan};
@@ -837,7 +837,7 @@ impl Profile {
     }
 }
 
-/// What the transform sees of a feature, for fits.
+/// What the transform sees of a feature, and what becomes of it, for fits and experts.
 #[derive(Debug, Default)]
 pub(crate) struct Latents(Scratch);
 
@@ -859,6 +859,24 @@ impl Latents {
         }
         analyse((&grid, &latent), profile, quality, &mut self.0, kernels)?;
         Ok(&self.0.values)
+    }
+
+    /// What the synthesis network, if there is one, makes of such values.
+    pub fn back(&mut self, values: &[i16], profile: &Profile, quality: i16, kernels: Kernels) -> Result<&[f32]> {
+        let grid = Grid::new(&profile.layout);
+        let latent = profile.latent(&grid, &Limits::UNBOUNDED)?;
+        if values.len() != latent.len() {
+            return Err(Error::invalid(format!("{} values, a latent has {}", values.len(), latent.len())));
+        }
+        let networks = &mut self.0.networks;
+        let scale = power_of_two(-profile.latent_exponent);
+        networks.latent.clear();
+        networks.latent.extend(values.iter().map(|&value| f32::from(value) * scale));
+        if profile.synthesis.is_none() {
+            return Ok(&networks.latent);
+        }
+        synthesise((&grid, &latent), profile, quality, networks, kernels)?;
+        Ok(&networks.made)
     }
 }
 

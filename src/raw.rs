@@ -5,8 +5,11 @@ pub use crate::kernels::portable;
 pub use crate::kernels::portable::ByteTable;
 pub use crate::kernels::simd::ByteJob;
 
+use std::sync::Arc;
+
 use crate::backend::Backend;
 use crate::chunk::{self, ChunkReader, Coding, Part, Worker};
+use crate::codec::Latents;
 use crate::error::{Error, Result};
 use crate::kernels::Kernels;
 use crate::kernels::portable::{ContextRule, MAX_LANES, SYMBOLS};
@@ -14,6 +17,7 @@ use crate::kernels::simd::{self, dispatch};
 use crate::plan::Plan;
 use crate::profile::Profile;
 use crate::profile::fit::fit_symbols;
+use crate::tensor::Feature;
 
 /// Values of a feature as integers on a backend: what [`portable::feature_to_int`] defines.
 ///
@@ -31,6 +35,45 @@ pub fn feature_to_int(backend: &Backend, values: &[f32], scale: f32, integers: &
         }
     }
     Ok(())
+}
+
+/// The networks of a profile, each by itself: what they cost, and what they make.
+#[derive(Debug)]
+pub struct Networks {
+    profile: Arc<Profile>,
+    kernels: Kernels,
+    latents: Latents,
+}
+
+impl Networks {
+    /// Those of a profile, on a backend; on a GPU's best processor for [`Backend::Gpu`](crate::Backend).
+    ///
+    /// # Errors
+    /// `Backend` if this machine does not have it.
+    pub fn new(profile: Arc<Profile>, backend: &Backend) -> Result<Networks> {
+        Ok(Networks { profile, kernels: Kernels::of(backend)?, latents: Latents::default() })
+    }
+
+    /// The integers that the transform sees of a feature of the profile's layout, planes of rows and columns with channels
+    /// last, at a quality index (1/32 octave of the step).
+    ///
+    /// # Errors
+    /// `InvalidInput` if the feature is not of the profile's layout.
+    pub fn analyse(&mut self, feature: &Feature, quality: i16) -> Result<&[i16]> {
+        let layout = self.profile.layout;
+        if feature.dtype() != layout.dtype || feature.shape() != &layout.padded_shape()[..layout.dims().len()] {
+            return Err(Error::invalid("the feature does not have the profile's shape and type"));
+        }
+        self.latents.of(feature, &self.profile, quality, true, self.kernels)
+    }
+
+    /// What the synthesis network makes of such integers, channels last.
+    ///
+    /// # Errors
+    /// `InvalidInput` if there are not as many as [`analyse`](Self::analyse) makes.
+    pub fn synthesise(&mut self, latent: &[i16], quality: i16) -> Result<&[f32]> {
+        self.latents.back(latent, &self.profile, quality, self.kernels)
+    }
 }
 
 /// Lanes at which the one-table coder uses vectors.

@@ -4,8 +4,8 @@ use serde_json::{Value, json};
 
 use super::check::Checked;
 use super::{
-    Analysis, Convolution, Float, FloatConstants, Integer, IntegerConstants, MAX_NODES, Network, Node,
-    Normalisation, Op,
+    Analysis, Convolution, Float, FloatConstants, Integer, IntegerConstants, MAX_NODES, Network, Node, Normalisation,
+    Op,
 };
 use crate::error::{Error, Result};
 use crate::limits::Limits;
@@ -42,7 +42,12 @@ fn take<'a, T>(from: &mut &'a [T], count: usize) -> Result<&'a [T]> {
 /// What differs between the kinds of arithmetic in a file.
 pub(crate) trait Filed: Checked {
     fn put(convolution: &Convolution<Self>, out: &mut Stored);
-    fn numbers(node: &Value, weights: usize, outputs: usize, from: &mut Numbers<'_>) -> Result<(Vec<Self::Weight>, Self::Constants)>;
+    fn numbers(
+        node: &Value,
+        weights: usize,
+        outputs: usize,
+        from: &mut Numbers<'_>,
+    ) -> Result<(Vec<Self::Weight>, Self::Constants)>;
     fn describe(constants: &Self::Constants, node: &mut Value);
 }
 
@@ -55,7 +60,12 @@ impl Filed for Integer {
         out.constants.extend(constants.multiplier.iter().chain(&constants.slope).map(|&value| i32::from(value)));
     }
 
-    fn numbers(node: &Value, weights: usize, outputs: usize, from: &mut Numbers<'_>) -> Result<(Vec<i8>, IntegerConstants)> {
+    fn numbers(
+        node: &Value,
+        weights: usize,
+        outputs: usize,
+        from: &mut Numbers<'_>,
+    ) -> Result<(Vec<i8>, IntegerConstants)> {
         let weights = take(&mut from.weights, weights)?.to_vec();
         let small = |values: &[i32]| -> Result<Vec<i16>> {
             let values: Option<_> = values.iter().map(|&value| i16::try_from(value).ok()).collect();
@@ -93,7 +103,12 @@ impl Filed for Float {
         }
     }
 
-    fn numbers(node: &Value, weights: usize, outputs: usize, from: &mut Numbers<'_>) -> Result<(Vec<f32>, FloatConstants)> {
+    fn numbers(
+        node: &Value,
+        weights: usize,
+        outputs: usize,
+        from: &mut Numbers<'_>,
+    ) -> Result<(Vec<f32>, FloatConstants)> {
         let weights = take(&mut from.values, weights)?.to_vec();
         let bound = |at: usize, otherwise: f32| match &node["bounds"][at] {
             Value::Null => Ok(otherwise),

@@ -17,7 +17,7 @@ mod run;
 mod tests;
 
 use crate::kernels::portable::{Convolution, Normalisation, Output, Plane, normalise, round_shift};
-use crate::kernels::simd::{self, Isa};
+use crate::kernels::simd::{self, Isa, POSITIONS};
 
 pub(crate) use file::Stored;
 pub(crate) use run::{Runner, too_small};
@@ -26,6 +26,8 @@ pub(crate) use run::{Runner, too_small};
 pub(crate) const MAX_NODES: usize = 256;
 /// Longest side of a kernel, largest stride and factor.
 pub(crate) const MAX_SIDE: usize = 16;
+/// Most output channels that are finished at a time.
+const ROW: usize = 64;
 /// Quality indices beyond which a network sees no difference.
 pub(crate) const MAX_QUALITY: i16 = 128;
 
@@ -52,7 +54,22 @@ pub(crate) trait Arithmetic: Sized + Clone + std::fmt::Debug + PartialEq + 'stat
         input: Plane<'_, Self::Value>,
         bias: &[Self::Sum],
         output: Output<'_, Self::Value>,
+        columns: &mut Vec<[Self::Packed; POSITIONS]>,
     );
+    /// As [`finish`](Self::finish), for the output channels from `start` on.
+    #[inline(always)]
+    fn finish_row(
+        sums: &[Self::Sum],
+        constants: &Self::Constants,
+        start: usize,
+        add: Option<&[Self::Value]>,
+        values: &mut [Self::Value],
+    ) {
+        for (number, value) in values.iter_mut().enumerate() {
+            let add = add.map_or(Self::Value::default(), |add| add[number]);
+            *value = Self::finish(sums[number], constants, start + number, add);
+        }
+    }
     /// The weights of a convolution of so many outputs, as `on_vectors` reads them.
     fn pack(convolution: &Convolution<Self>, outputs: usize) -> Vec<Self::Packed>;
     /// Normalisation, where there is one.
@@ -138,8 +155,40 @@ impl Arithmetic for Integer {
         input: Plane<'_, i16>,
         bias: &[i32],
         output: Output<'_, i16>,
+        columns: &mut Vec<[i32; POSITIONS]>,
     ) {
-        simd::convolve::<Integer, S>(simd, convolution, input, bias, output);
+        simd::convolve::<Integer, S>(simd, convolution, input, bias, output, columns);
+    }
+
+    /// Without a look at what is the same for all of them, so that it becomes vectors.
+    #[inline(always)]
+    fn finish_row(sums: &[i32], constants: &IntegerConstants, start: usize, add: Option<&[i16]>, values: &mut [i16]) {
+        let count = values.len();
+        let (sums, multipliers) = (&sums[..count], &constants.multiplier[start..start + count]);
+        let [first, second] = constants.shifts;
+        let (low, high) = (i32::from(constants.low), i32::from(constants.high));
+        let mut row = [0i32; ROW];
+        let row = &mut row[..count];
+        for number in 0..count {
+            let value = clamp16(round_shift(sums[number], first)) * i32::from(multipliers[number]);
+            row[number] = clamp16(round_shift(value, second));
+        }
+        if !constants.slope.is_empty() {
+            let slopes = &constants.slope[start..start + count];
+            for number in 0..count {
+                let sloped = round_shift(row[number] * i32::from(slopes[number]), 15);
+                row[number] = if row[number] < 0 { sloped } else { row[number] };
+            }
+        }
+        if let Some(add) = add {
+            let add = &add[..count];
+            for number in 0..count {
+                row[number] += i32::from(add[number]);
+            }
+        }
+        for number in 0..count {
+            values[number] = row[number].clamp(low, high) as i16;
+        }
     }
 
     fn pack(convolution: &Convolution<Integer>, outputs: usize) -> Vec<i32> {
@@ -194,8 +243,9 @@ impl Arithmetic for Float {
         input: Plane<'_, f32>,
         bias: &[f32],
         output: Output<'_, f32>,
+        columns: &mut Vec<[f32; POSITIONS]>,
     ) {
-        simd::convolve::<Float, S>(simd, convolution, input, bias, output);
+        simd::convolve::<Float, S>(simd, convolution, input, bias, output, columns);
     }
 
     fn pack(convolution: &Convolution<Float>, outputs: usize) -> Vec<f32> {
@@ -297,9 +347,7 @@ impl<A: Arithmetic> Network<A> {
                 .fold(1, |product: u64, size| product.saturating_mul(size as u64))
         };
         let live = |at: usize| (0..=at).filter(move |&value| self.last_use[value] >= at).map(bytes);
-        let most = (0..self.nodes.len()).map(|at| {
-            live(at).fold(bytes(at + 1), u64::saturating_add)
-        });
+        let most = (0..self.nodes.len()).map(|at| live(at).fold(bytes(at + 1), u64::saturating_add));
         Some(most.max().unwrap_or(0))
     }
 

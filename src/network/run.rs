@@ -4,7 +4,7 @@ use super::{Arithmetic, Network, Node, Op};
 use crate::error::{Error, Result};
 use crate::kernels::Kernels;
 use crate::kernels::portable::{Output, Plane, convolve, shuffle, unshuffle};
-use crate::kernels::simd::dispatch;
+use crate::kernels::simd::{POSITIONS, dispatch};
 
 /// The buffers of a run, kept between runs.
 #[derive(Debug, Clone)]
@@ -14,11 +14,12 @@ pub(crate) struct Runner<A: Arithmetic> {
     /// Buffers of values that are not read again.
     free: Vec<Vec<A::Value>>,
     bias: Vec<A::Sum>,
+    columns: Vec<[A::Packed; POSITIONS]>,
 }
 
 impl<A: Arithmetic> Default for Runner<A> {
     fn default() -> Self {
-        Runner { values: Vec::new(), free: Vec::new(), bias: Vec::new() }
+        Runner { values: Vec::new(), free: Vec::new(), bias: Vec::new(), columns: Vec::new() }
     }
 }
 
@@ -61,7 +62,7 @@ impl<A: Arithmetic> Runner<A> {
                 add: node.add.map(value),
                 values: if made < network.nodes.len() { &mut own } else { &mut *output },
             };
-            run_node(node, plane, quality, out, &mut self.bias, kernels);
+            run_node(node, plane, quality, out, (&mut self.bias, &mut self.columns), kernels);
             self.values[made] = own;
             for value in 1..=made {
                 if network.last_use[value] == number && self.values[value].capacity() > 0 {
@@ -86,7 +87,7 @@ fn run_node<A: Arithmetic>(
     input: Plane<'_, A::Value>,
     quality: i16,
     output: Output<'_, A::Value>,
-    bias: &mut Vec<A::Sum>,
+    (bias, columns): (&mut Vec<A::Sum>, &mut Vec<[A::Packed; POSITIONS]>),
     kernels: Kernels,
 ) {
     match &node.op {
@@ -95,7 +96,7 @@ fn run_node<A: Arithmetic>(
             match kernels {
                 Kernels::Portable => convolve(convolution, input, bias, output),
                 Kernels::Simd { level, .. } => {
-                    dispatch!(level, simd => A::on_vectors(simd, convolution, input, bias, output));
+                    dispatch!(level, simd => A::on_vectors(simd, convolution, input, bias, output, columns));
                 }
             }
         }

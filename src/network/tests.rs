@@ -99,7 +99,12 @@ fn kernels() -> Vec<Kernels> {
     levels.map(|level| Kernels::of(&Backend::Simd(level)).unwrap()).collect()
 }
 
-fn run<A: Arithmetic>(network: &Network<A>, input: &[A::Value], size: (usize, usize), kernels: Kernels) -> Vec<A::Value> {
+fn run<A: Arithmetic>(
+    network: &Network<A>,
+    input: &[A::Value],
+    size: (usize, usize),
+    kernels: Kernels,
+) -> Vec<A::Value> {
     let (height, width) = network.output_size(size).unwrap();
     let mut output = vec![A::Value::default(); height * width * network.outputs()];
     let mut runner = Runner::default();

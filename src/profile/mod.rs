@@ -191,6 +191,11 @@ impl Profile {
                 )));
             }
             check(synthesis.memory(latent), synthesis.cost(latent))?;
+        } else if latent != size {
+            return Err(Error::invalid(format!(
+                "the profile's analysis network makes {}x{} positions of {}x{}, and there is no synthesis network",
+                latent.0, latent.1, size.0, size.1
+            )));
         }
         Ok(planes)
     }
@@ -311,6 +316,9 @@ impl Profile {
         }
         if self.synthesis.as_ref().is_some_and(|synthesis| synthesis.outputs() != self.layout.channels()) {
             return fail("the channels of the synthesis network");
+        }
+        if self.synthesis.is_none() && channels != self.layout.channels() {
+            return fail("the analysis network changes the number of channels, and there is no synthesis network");
         }
         let own = Grid::new(&self.layout);
         if own.planes * own.height * own.width > 0 {

@@ -8,6 +8,8 @@ use fearless_simd::prelude::*;
 pub(crate) trait Isa: Simd {
     /// Whether gathers are instructions.
     const GATHERS: bool = false;
+    /// Whether a float product and a sum are one instruction.
+    const FUSED: bool = false;
 
     /// `table[index & (table.len() - 1)]` for every lane. The table is not empty.
     #[inline(always)]
@@ -135,6 +137,7 @@ mod x86 {
 
     impl Isa for Avx512 {
         const GATHERS: bool = true;
+        const FUSED: bool = true;
 
         #[inline(always)]
         fn gather(self, table: &[u32], index: Self::u32s) -> Self::u32s {
@@ -215,6 +218,7 @@ mod x86 {
 
     impl Isa for Avx2 {
         const GATHERS: bool = true;
+        const FUSED: bool = true;
 
         #[inline(always)]
         fn gather(self, table: &[u32], index: Self::u32s) -> Self::u32s {
@@ -272,6 +276,8 @@ mod aarch64 {
     );
 
     impl Isa for Neon {
+        const FUSED: bool = true;
+
         #[inline(always)]
         fn pair_products(self, a: Self::i16s, b: Self::i16s) -> Self::i32s {
             pair_products_neon(self, a, b)

@@ -25,7 +25,7 @@ pub use bytes::ByteJob;
 pub(crate) use bytes::{bytes_decode, bytes_encode, histogram};
 pub(crate) use isa::Isa;
 pub use level::Level;
-pub(crate) use network::{convolve, pack_convolution};
+pub(crate) use network::{POSITIONS, convolve, pack_convolution};
 pub(crate) use quantize::{Decider, dequantize, quantize};
 pub(crate) use rans::{Coded, Job, rans_decode, rans_encode, rans_index, tokens_of};
 pub(crate) use transform::{PADDING, channel_matrix, feature_to_int, int_to_feature, pack_pairs, separable};

@@ -4,16 +4,18 @@ use fearless_simd::prelude::*;
 
 use super::isa::Isa;
 use crate::kernels::portable::{Convolution, Output, Plane};
-use crate::network::{Arithmetic, Float, Integer};
+use crate::network::{Arithmetic, Float, Integer, MAX_SIDE};
 
 /// Outputs computed at a time: the packed weights of each input are padded to a multiple of it.
 const OUTPUTS: usize = 32;
 /// Positions that share what is read of the weights.
-const POSITIONS: usize = 4;
-/// Most vectors in `OUTPUTS` lanes: those of four.
-const VECTORS: usize = OUTPUTS / 4;
-/// Longest run of values read for no input at all.
-const ZEROS: usize = 64;
+pub(crate) const POSITIONS: usize = 4;
+/// Groups that are gathered at a time: about 16 KiB, half of a small first cache.
+const GATHERED: usize = 1024;
+/// Most places of a window.
+const PLACES: usize = MAX_SIDE * MAX_SIDE;
+/// The offset of a place that is outside.
+const OUTSIDE: usize = usize::MAX;
 
 /// How vectors multiply, for one kind of arithmetic.
 pub(crate) trait Vectors: Arithmetic {
@@ -23,20 +25,28 @@ pub(crate) trait Vectors: Arithmetic {
 
     fn zero<S: Isa>(simd: S) -> Self::Lanes<S>;
     fn lanes<S: Isa>() -> usize;
-    /// A group of values (fewer at the end of a row) in every lane.
-    fn splat<S: Isa>(simd: S, group: &[Self::Value]) -> Self::Lanes<S>;
+    /// A group of values (fewer at the end, or none) as one.
+    fn group_values(group: &[Self::Value]) -> Self::Packed;
+    /// A group of values in every lane.
+    fn splat<S: Isa>(simd: S, group: Self::Packed) -> Self::Lanes<S>;
     fn load<S: Isa>(simd: S, weights: &[Self::Packed]) -> Self::Lanes<S>;
-    fn add_products<S: Isa>(simd: S, sums: Self::Lanes<S>, weights: Self::Lanes<S>, values: Self::Lanes<S>)
-    -> Self::Lanes<S>;
+    fn add_products<S: Isa>(
+        simd: S,
+        sums: Self::Lanes<S>,
+        weights: Self::Lanes<S>,
+        values: Self::Lanes<S>,
+    ) -> Self::Lanes<S>;
     fn store<S: Isa>(sums: Self::Lanes<S>, out: &mut [Self::Sum]);
-    fn add_bias(sum: Self::Sum, bias: Self::Sum) -> Self::Sum;
+    fn add(sum: Self::Sum, bias: Self::Sum) -> Self::Sum;
     /// A group of weights as one.
     fn group(weights: impl Iterator<Item = Self::Weight>) -> Self::Packed;
-    /// Adds the products of two rows of values with two rows of weights, channel by channel, to sums.
-    fn add_pairs<S: Isa>(
+    /// Adds the products of a window to the sums of some channels. `offsets` are where the values of each place begin in
+    /// `values`, or [`OUTSIDE`]; the weights of a group of places are `stride` from those of the next.
+    fn add_window<S: Isa>(
         simd: S,
-        values: [&[Self::Value]; 2],
-        weights: &[Self::Packed],
+        values: &[Self::Value],
+        offsets: &[usize],
+        weights: (&[Self::Packed], usize),
         sums: &mut [Self::Sum],
     );
 }
@@ -56,9 +66,17 @@ impl Vectors for Integer {
     }
 
     #[inline(always)]
-    fn splat<S: Isa>(simd: S, group: &[i16]) -> S::i32s {
-        let odd = if group.len() > 1 { group[1] } else { 0 };
-        S::i32s::splat(simd, pair(group[0], odd))
+    fn group_values(group: &[i16]) -> i32 {
+        match *group {
+            [even, odd] => pair(even, odd),
+            [even] => pair(even, 0),
+            _ => 0,
+        }
+    }
+
+    #[inline(always)]
+    fn splat<S: Isa>(simd: S, group: i32) -> S::i32s {
+        S::i32s::splat(simd, group)
     }
 
     #[inline(always)]
@@ -77,7 +95,7 @@ impl Vectors for Integer {
     }
 
     #[inline(always)]
-    fn add_bias(sum: i32, bias: i32) -> i32 {
+    fn add(sum: i32, bias: i32) -> i32 {
         sum + bias
     }
 
@@ -88,21 +106,43 @@ impl Vectors for Integer {
     }
 
     #[inline(always)]
-    fn add_pairs<S: Isa>(simd: S, [even, odd]: [&[i16]; 2], weights: &[i32], sums: &mut [i32]) {
+    fn add_window<S: Isa>(
+        simd: S,
+        values: &[i16],
+        offsets: &[usize],
+        (weights, stride): (&[i32], usize),
+        sums: &mut [i32],
+    ) {
         let (lanes, half) = (S::i16s::LEN, S::i32s::LEN);
-        let whole = even.len() / lanes * lanes;
+        let whole = sums.len() / lanes * lanes;
         for at in (0..whole).step_by(lanes) {
-            let even = S::i16s::from_slice(simd, &even[at..at + lanes]);
-            let odd = S::i16s::from_slice(simd, &odd[at..at + lanes]);
-            for (at, values) in [(at, even.zip_low(odd)), (at + half, even.zip_high(odd))] {
-                let weights = S::i32s::from_slice(simd, &weights[at..at + half]);
-                let sum = S::i32s::from_slice(simd, &sums[at..at + half]);
-                (sum + simd.pair_products(values, weights.bitcast())).store_slice(&mut sums[at..at + half]);
+            let zero = S::i16s::splat(simd, 0);
+            let mut low = S::i32s::from_slice(simd, &sums[at..at + half]);
+            let mut high = S::i32s::from_slice(simd, &sums[at + half..at + lanes]);
+            for (pair, places) in offsets.chunks(2).enumerate() {
+                let mut both = [zero; 2];
+                for number in 0..places.len() {
+                    if places[number] != OUTSIDE {
+                        both[number] = S::i16s::from_slice(simd, &values[places[number] + at..][..lanes]);
+                    }
+                }
+                let weights = &weights[pair * stride + at..][..lanes];
+                let first = S::i32s::from_slice(simd, &weights[..half]);
+                let second = S::i32s::from_slice(simd, &weights[half..]);
+                low += simd.pair_products(both[0].zip_low(both[1]), first.bitcast());
+                high += simd.pair_products(both[0].zip_high(both[1]), second.bitcast());
             }
+            low.store_slice(&mut sums[at..at + half]);
+            high.store_slice(&mut sums[at + half..at + lanes]);
         }
-        for at in whole..even.len() {
-            let (low, high) = (weights[at] as i16, (weights[at] >> 16) as i16);
-            sums[at] += i32::from(even[at]) * i32::from(low) + i32::from(odd[at]) * i32::from(high);
+        for at in whole..sums.len() {
+            for (place, &offset) in offsets.iter().enumerate() {
+                if offset != OUTSIDE {
+                    let pair = weights[place / 2 * stride + at];
+                    let weight = if place % 2 == 0 { pair as i16 } else { (pair >> 16) as i16 };
+                    sums[at] += i32::from(values[offset + at]) * i32::from(weight);
+                }
+            }
         }
     }
 }
@@ -122,8 +162,13 @@ impl Vectors for Float {
     }
 
     #[inline(always)]
-    fn splat<S: Isa>(simd: S, group: &[f32]) -> S::f32s {
-        S::f32s::splat(simd, group[0])
+    fn group_values(group: &[f32]) -> f32 {
+        group.first().copied().unwrap_or(0.0)
+    }
+
+    #[inline(always)]
+    fn splat<S: Isa>(simd: S, group: f32) -> S::f32s {
+        S::f32s::splat(simd, group)
     }
 
     #[inline(always)]
@@ -133,7 +178,7 @@ impl Vectors for Float {
 
     #[inline(always)]
     fn add_products<S: Isa>(_: S, sums: S::f32s, weights: S::f32s, values: S::f32s) -> S::f32s {
-        weights.mul_add(values, sums)
+        if S::FUSED { weights.mul_add(values, sums) } else { sums + weights * values }
     }
 
     #[inline(always)]
@@ -142,7 +187,7 @@ impl Vectors for Float {
     }
 
     #[inline(always)]
-    fn add_bias(sum: f32, bias: f32) -> f32 {
+    fn add(sum: f32, bias: f32) -> f32 {
         sum + bias
     }
 
@@ -151,9 +196,20 @@ impl Vectors for Float {
     }
 
     #[inline(always)]
-    fn add_pairs<S: Isa>(_: S, [values, _]: [&[f32]; 2], weights: &[f32], sums: &mut [f32]) {
-        for ((sum, &value), &weight) in sums.iter_mut().zip(values).zip(weights) {
-            *sum += value * weight;
+    fn add_window<S: Isa>(
+        _: S,
+        values: &[f32],
+        offsets: &[usize],
+        (weights, stride): (&[f32], usize),
+        sums: &mut [f32],
+    ) {
+        for (place, &offset) in offsets.iter().enumerate() {
+            if offset != OUTSIDE {
+                let (values, weights) = (&values[offset..][..sums.len()], &weights[place * stride..][..sums.len()]);
+                for ((sum, &value), &weight) in sums.iter_mut().zip(values).zip(weights) {
+                    *sum += value * weight;
+                }
+            }
         }
     }
 }
@@ -163,8 +219,8 @@ fn pair(even: i16, odd: i16) -> i32 {
     i32::from(even as u16) | i32::from(odd) << 16
 }
 
-/// The weights of a convolution as [`convolve`] reads them: for each place of the window and each group of inputs, those
-/// of all outputs, padded; depthwise, for each group of places those of all channels.
+/// The weights of a convolution as [`convolve`] reads them: for each block of outputs, each place of the window and each
+/// group of inputs, those of the block, padded; depthwise, for each group of places those of all channels.
 pub(crate) fn pack_convolution<A: Vectors>(convolution: &Convolution<A>, outputs: usize) -> Vec<A::Packed> {
     let [rows, columns] = convolution.kernel;
     let places = rows * columns;
@@ -179,12 +235,14 @@ pub(crate) fn pack_convolution<A: Vectors>(convolution: &Convolution<A>, outputs
         return packed;
     }
     let inputs = window / places;
-    for place in 0..places {
-        for input in (0..inputs).step_by(A::GROUP) {
-            let group = input..(input + A::GROUP).min(inputs);
-            for output in 0..outputs.next_multiple_of(OUTPUTS) {
-                let in_range = if output < outputs { group.clone() } else { 0..0 };
-                packed.push(A::group(in_range.map(|input| weight(output, place * inputs + input))));
+    for start in (0..outputs).step_by(OUTPUTS) {
+        for place in 0..places {
+            for input in (0..inputs).step_by(A::GROUP) {
+                let group = input..(input + A::GROUP).min(inputs);
+                for output in start..start + OUTPUTS {
+                    let in_range = if output < outputs { group.clone() } else { 0..0 };
+                    packed.push(A::group(in_range.map(|input| weight(output, place * inputs + input))));
+                }
             }
         }
     }
@@ -199,33 +257,56 @@ pub(crate) fn convolve<A: Vectors, S: Isa>(
     input: Plane<'_, A::Value>,
     bias: &[A::Sum],
     output: Output<'_, A::Value>,
+    columns: &mut Vec<[A::Packed; POSITIONS]>,
 ) {
     if convolution.depthwise {
         depthwise::<A, S>(simd, convolution, input, bias, output);
     } else {
-        dense::<A, S>(simd, convolution, input, bias, output);
+        dense::<A, S>(simd, convolution, input, bias, output, columns);
     }
 }
 
-/// The values that a place of the window meets, for each of some positions: none where it is outside.
+/// Where the values begin that each place of the window meets, for one position of the result.
 #[inline(always)]
-fn met<'a, A: Arithmetic>(
+fn window<A: Arithmetic>(
     convolution: &Convolution<A>,
-    input: &Plane<'a, A::Value>,
-    width: usize,
-    (first, count): (usize, usize),
-    (row, column): (usize, usize),
-) -> [Option<&'a [A::Value]>; POSITIONS] {
-    let mut met = [None; POSITIONS];
-    for (number, met) in met[..count].iter_mut().enumerate() {
-        let position = first + number;
-        let y = convolution.source(position / width, row, 0, input.height);
-        let x = convolution.source(position % width, column, 1, input.width);
-        if let (Some(y), Some(x)) = (y, x) {
-            *met = Some(input.at(y, x));
+    input: &Plane<'_, A::Value>,
+    (y, x): (usize, usize),
+    offsets: &mut [usize; PLACES],
+) {
+    let [rows, columns] = convolution.kernel;
+    for row in 0..rows {
+        let y = convolution.source(y, row, 0, input.height);
+        for column in 0..columns {
+            let x = convolution.source(x, column, 1, input.width);
+            offsets[row * columns + column] = match (y, x) {
+                (Some(y), Some(x)) => (y * input.width + x) * input.channels,
+                _ => OUTSIDE,
+            };
         }
     }
-    met
+}
+
+/// What a window meets, in groups, for some positions side by side: 0 where it meets nothing.
+#[inline(always)]
+fn gather<A: Vectors>(
+    input: &Plane<'_, A::Value>,
+    offsets: &[usize],
+    position: usize,
+    columns: &mut [[A::Packed; POSITIONS]],
+) {
+    let groups = input.channels.div_ceil(A::GROUP);
+    let nothing = A::group_values(&[]);
+    for (&offset, columns) in offsets.iter().zip(columns.chunks_exact_mut(groups)) {
+        if offset == OUTSIDE {
+            columns.iter_mut().for_each(|column| column[position] = nothing);
+            continue;
+        }
+        let values = &input.values[offset..][..input.channels];
+        for (column, group) in columns.iter_mut().zip(values.chunks(A::GROUP)) {
+            column[position] = A::group_values(group);
+        }
+    }
 }
 
 #[inline(always)]
@@ -235,118 +316,60 @@ fn dense<A: Vectors, S: Isa>(
     input: Plane<'_, A::Value>,
     bias: &[A::Sum],
     output: Output<'_, A::Value>,
+    columns: &mut Vec<[A::Packed; POSITIONS]>,
 ) {
-    let [rows, columns] = convolution.kernel;
-    let (inputs, outputs) = (input.channels, output.channels);
-    let width = outputs.next_multiple_of(OUTPUTS);
-    let groups = inputs.div_ceil(A::GROUP);
+    let places = convolution.kernel[0] * convolution.kernel[1];
+    let outputs = output.channels;
+    let depth = places * input.channels.div_ceil(A::GROUP);
     let lanes = A::lanes::<S>();
-    let vectors = OUTPUTS / lanes;
+    let mut offsets = [OUTSIDE; PLACES];
     let count = output.height * output.width;
-    let zeros = [A::Value::default(); ZEROS];
-    for first in (0..count).step_by(POSITIONS) {
-        let number = POSITIONS.min(count - first);
-        for start in (0..outputs).step_by(OUTPUTS) {
-            let mut sums = [[A::zero(simd); VECTORS]; POSITIONS];
-            for place in 0..rows * columns {
-                let met = met(convolution, &input, output.width, (first, number), (place / columns, place % columns));
-                if met.iter().all(Option::is_none) {
-                    continue;
-                }
-                let weights = &convolution.packed[place * groups * width + start..];
-                // In parts, because a position that meets nothing reads zeros.
-                for part in (0..inputs).step_by(ZEROS) {
-                    let length = ZEROS.min(inputs - part);
-                    let mut values = [&zeros[..length]; POSITIONS];
-                    for (values, met) in values.iter_mut().zip(met) {
-                        if let Some(met) = met {
-                            *values = &met[part..part + length];
+    // What some positions meet is gathered once, and then meets the weights of each block of outputs, which stay in a
+    // cache meanwhile.
+    let batch = (GATHERED / depth).max(1);
+    columns.resize(batch * depth, [A::group_values(&[]); POSITIONS]);
+    let (mut y, mut x) = (0, 0);
+    for first in (0..count).step_by(batch * POSITIONS) {
+        let number = (batch * POSITIONS).min(count - first);
+        for position in 0..number {
+            window(convolution, &input, (y, x), &mut offsets);
+            let columns = &mut columns[position / POSITIONS * depth..][..depth];
+            gather::<A>(&input, &offsets[..places], position % POSITIONS, columns);
+            x += 1;
+            if x == output.width {
+                (y, x) = (y + 1, 0);
+            }
+        }
+        for (block, weights) in convolution.packed.chunks_exact(depth * OUTPUTS).enumerate() {
+            let start = block * OUTPUTS;
+            let outputs = OUTPUTS.min(outputs - start);
+            for (group, columns) in columns.chunks_exact(depth).enumerate().take(number.div_ceil(POSITIONS)) {
+                let mut sums = [[A::Sum::default(); OUTPUTS]; POSITIONS];
+                for at in (0..OUTPUTS).step_by(2 * lanes) {
+                    let mut own = [[A::zero(simd); 2]; POSITIONS];
+                    for (column, weights) in columns.iter().zip(weights.as_chunks::<OUTPUTS>().0) {
+                        let low = A::load(simd, &weights[at..at + lanes]);
+                        let high = A::load(simd, &weights[at + lanes..at + 2 * lanes]);
+                        for position in 0..POSITIONS {
+                            let value = A::splat(simd, column[position]);
+                            own[position][0] = A::add_products(simd, own[position][0], low, value);
+                            own[position][1] = A::add_products(simd, own[position][1], high, value);
                         }
                     }
-                    let weights = &weights[part / A::GROUP * width..];
-                    // As many vectors at a time as their sums leave registers for.
-                    for vector in (0..vectors).step_by(2) {
-                        products::<A, S>(simd, values, &weights[vector * lanes..], width, &mut sums, vector);
+                    for position in 0..POSITIONS {
+                        A::store::<S>(own[position][0], &mut sums[position][at..at + lanes]);
+                        A::store::<S>(own[position][1], &mut sums[position][at + lanes..at + 2 * lanes]);
                     }
                 }
-            }
-            let outputs = OUTPUTS.min(outputs - start);
-            for (position, sums) in sums[..number].iter().enumerate() {
-                let mut plain = [A::Sum::default(); OUTPUTS];
-                for (sums, plain) in sums.iter().zip(plain.chunks_exact_mut(lanes)) {
-                    A::store::<S>(*sums, plain);
+                for position in 0..POSITIONS.min(number - group * POSITIONS) {
+                    let at = (first + group * POSITIONS + position) * output.channels + start;
+                    let sums = &mut sums[position][..outputs];
+                    for (sum, &bias) in sums.iter_mut().zip(&bias[start..start + outputs]) {
+                        *sum = A::add(*sum, bias);
+                    }
+                    let add = output.add.map(|add| &add[at..at + outputs]);
+                    A::finish_row(sums, &convolution.constants, start, add, &mut output.values[at..at + outputs]);
                 }
-                let at = (first + position) * output.channels + start;
-                let add = output.add.map(|add| &add[at..at + outputs]);
-                let values = &mut output.values[at..at + outputs];
-                finish(convolution, &plain, bias, start, add, values);
-            }
-        }
-    }
-}
-
-/// Adds the products of a part of the inputs of some positions to two vectors of sums of each.
-#[inline(always)]
-fn products<A: Vectors, S: Isa>(
-    simd: S,
-    values: [&[A::Value]; POSITIONS],
-    weights: &[A::Packed],
-    width: usize,
-    sums: &mut [[A::Lanes<S>; VECTORS]; POSITIONS],
-    vector: usize,
-) {
-    let lanes = A::lanes::<S>();
-    let length = values[0].len();
-    let mut own = [[A::zero(simd); 2]; POSITIONS];
-    for position in 0..POSITIONS {
-        own[position] = [sums[position][vector], sums[position][vector + 1]];
-    }
-    let [a, b, c, d] = values;
-    let (a, b, c, d) = (&a[..length], &b[..length], &c[..length], &d[..length]);
-    let mut at = 0;
-    let mut row = 0;
-    while at < length {
-        let end = (at + A::GROUP).min(length);
-        let both = &weights[row..row + 2 * lanes];
-        let (low, high) = (A::load(simd, &both[..lanes]), A::load(simd, &both[lanes..]));
-        let groups = [&a[at..end], &b[at..end], &c[at..end], &d[at..end]];
-        for position in 0..POSITIONS {
-            let value = A::splat(simd, groups[position]);
-            own[position][0] = A::add_products(simd, own[position][0], low, value);
-            own[position][1] = A::add_products(simd, own[position][1], high, value);
-        }
-        at += A::GROUP;
-        row += width;
-    }
-    for position in 0..POSITIONS {
-        sums[position][vector] = own[position][0];
-        sums[position][vector + 1] = own[position][1];
-    }
-}
-
-/// Bias and what follows the sums of the output channels from `start` on.
-#[inline(always)]
-fn finish<A: Vectors>(
-    convolution: &Convolution<A>,
-    sums: &[A::Sum; OUTPUTS],
-    bias: &[A::Sum],
-    start: usize,
-    add: Option<&[A::Value]>,
-    values: &mut [A::Value],
-) {
-    let bias = &bias[start..start + values.len()];
-    let sums = &sums[..values.len()];
-    match add {
-        Some(add) => {
-            for (number, value) in values.iter_mut().enumerate() {
-                let sum = A::add_bias(sums[number], bias[number]);
-                *value = A::finish(sum, &convolution.constants, start + number, add[number]);
-            }
-        }
-        None => {
-            for (number, value) in values.iter_mut().enumerate() {
-                let sum = A::add_bias(sums[number], bias[number]);
-                *value = A::finish(sum, &convolution.constants, start + number, A::Value::default());
             }
         }
     }
@@ -363,33 +386,26 @@ fn depthwise<A: Vectors, S: Isa>(
     bias: &[A::Sum],
     output: Output<'_, A::Value>,
 ) {
-    let [rows, columns] = convolution.kernel;
-    let places = rows * columns;
+    let places = convolution.kernel[0] * convolution.kernel[1];
     let channels = output.channels;
-    let zeros = [A::Value::default(); CHANNELS];
+    let mut offsets = [OUTSIDE; PLACES];
+    let (mut y, mut x) = (0, 0);
     for position in 0..output.height * output.width {
+        window(convolution, &input, (y, x), &mut offsets);
+        x += 1;
+        if x == output.width {
+            (y, x) = (y + 1, 0);
+        }
         for start in (0..channels).step_by(CHANNELS) {
             let count = CHANNELS.min(channels - start);
             let mut sums = [A::Sum::default(); CHANNELS];
-            sums[..count].copy_from_slice(&bias[start..start + count]);
-            for place in (0..places).step_by(A::GROUP) {
-                let mut values = [&zeros[..count]; 2];
-                for number in 0..A::GROUP.min(places - place) {
-                    let (row, column) = ((place + number) / columns, (place + number) % columns);
-                    let [met, ..] = met(convolution, &input, output.width, (position, 1), (row, column));
-                    if let Some(met) = met {
-                        values[number] = &met[start..start + count];
-                    }
-                }
-                let weights = &convolution.packed[place / A::GROUP * channels + start..][..count];
-                A::add_pairs(simd, values, weights, &mut sums[..count]);
-            }
+            let sums = &mut sums[..count];
+            sums.copy_from_slice(&bias[start..start + count]);
+            let weights = (&convolution.packed[start..], channels);
+            A::add_window(simd, &input.values[start..], &offsets[..places], weights, sums);
             let at = position * channels + start;
-            let values = &mut output.values[at..at + count];
-            for (number, value) in values.iter_mut().enumerate() {
-                let add = output.add.map_or(A::Value::default(), |add| add[at + number]);
-                *value = A::finish(sums[number], &convolution.constants, start + number, add);
-            }
+            let add = output.add.map(|add| &add[at..at + count]);
+            A::finish_row(sums, &convolution.constants, start, add, &mut output.values[at..at + count]);
         }
     }
 }

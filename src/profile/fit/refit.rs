@@ -15,7 +15,7 @@ impl Profile {
     /// This profile with tables fitted anew to sample features: what one needs whose networks, matrices or steps were
     /// trained elsewhere ([`Profile::assemble`]).
     ///
-    /// Both without contexts and with those of runs of channels are tried, and the ones of fewer bytes are kept. If the
+    /// Every context rule is tried, and the one of fewest bytes is kept. If the
     /// profile has gains, its anchors stay as they are; else they are those of [`Profile::fit`].
     ///
     /// # Errors
@@ -26,7 +26,7 @@ impl Profile {
         }
         let mut reporter = Reporter { events, notes: String::new() };
         let mut best: Option<(u64, Profile)> = None;
-        for context in [ContextRule::None, ContextRule::Runs] {
+        for context in [ContextRule::None, ContextRule::Neighbours, ContextRule::Runs] {
             let mut profile = Profile { context, ..self.clone() };
             let bytes = fit(&mut profile, samples, &mut reporter)?;
             reporter.note(&format!("{bytes} bytes a feature at quality 0, context rule {}", context.code()));
@@ -35,7 +35,8 @@ impl Profile {
             }
         }
         let (_, mut profile) = best.ok_or(Error::invalid("there are no samples to fit tables to"))?;
-        profile.notes = if self.notes.is_empty() { reporter.notes } else { format!("{}\n{}", self.notes, reporter.notes) };
+        profile.notes =
+            if self.notes.is_empty() { reporter.notes } else { format!("{}\n{}", self.notes, reporter.notes) };
         profile.hash = profile.content_hash();
         profile.validate(&Limits::default())?;
         Ok(profile)
@@ -64,7 +65,15 @@ fn fit(profile: &mut Profile, samples: &mut dyn Samples, reporter: &mut Reporter
             let kernels = Kernels::best();
             let mut each = |quality: i16, only: Option<usize>, first: bool| -> Result<()> {
                 let values = latents.of(&feature, profile, quality, first, kernels)?;
-                transform::forward(profile, &grid, 0..blocks.rows, values, Kept(&mut coefficients), &mut scratch, kernels);
+                transform::forward(
+                    profile,
+                    &grid,
+                    0..blocks.rows,
+                    values,
+                    Kept(&mut coefficients),
+                    &mut scratch,
+                    kernels,
+                );
                 take(&coefficients, only);
                 Ok(())
             };
@@ -84,7 +93,12 @@ fn fit(profile: &mut Profile, samples: &mut dyn Samples, reporter: &mut Reporter
     let mut bytes = 0;
     for index in 0..count {
         reporter.progress("measuring", index, count);
-        bytes += encoder.encode(FeatureView::from(&samples.feature(index)?).with_axes(profile.layout.axes), crate::Quality::Scale(1.0))?.len() as u64;
+        bytes += encoder
+            .encode(
+                FeatureView::from(&samples.feature(index)?).with_axes(profile.layout.axes),
+                crate::Quality::Scale(1.0),
+            )?
+            .len() as u64;
     }
     Ok(bytes / count as u64)
 }

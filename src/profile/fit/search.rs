@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use ndarray::ArrayD;
+
 use super::draft::{Candidate, Channels, FLOOR, Groups, band_groups, draft};
 use super::metric::{self, BATCH, divergence, run_batch, softmax, tensor};
 use super::moments::{FloatDct, Moments, gather};
@@ -128,7 +130,9 @@ impl<'a, 'r> Search<'a, 'r> {
         } else if has_gradients {
             let mut all = Vec::new();
             for &index in &selection {
-                all.push(samples.gradients(index)?.iter().map(|g| channels_last(g, &layout)).collect());
+                let gradients = samples.gradients(index)?;
+                check_gradients(&gradients, &layout, index)?;
+                all.push(gradients.iter().map(|gradient| channels_last(gradient, &layout)).collect());
             }
             Meter::Gradients(all)
         } else {
@@ -318,16 +322,9 @@ impl<'a, 'r> Search<'a, 'r> {
                 let feature = values(&samples.feature(index)?, layout, index)?;
                 let mut gradients = Vec::new();
                 if use_gradients {
-                    for gradient in samples.gradients(index)? {
-                        if gradient.len() != grid.len() || gradient.ndim() != layout.dims().len() {
-                            return Err(Error::invalid(format!(
-                                "a gradient of sample {index} has shape {:?}, the samples have {:?}",
-                                gradient.shape(),
-                                layout.dims()
-                            )));
-                        }
-                        gradients.push(channels_last(&gradient, layout));
-                    }
+                    let all = samples.gradients(index)?;
+                    check_gradients(&all, layout, index)?;
+                    gradients.extend(all.iter().map(|gradient| channels_last(gradient, layout)));
                 }
                 add(&feature, &gradients)?;
             }
@@ -486,6 +483,19 @@ impl<'a, 'r> Search<'a, 'r> {
         profile.hash = profile.content_hash();
         profile.validate(&crate::limits::Limits::default())?;
         Ok(profile)
+    }
+}
+
+/// Refuses gradients of another shape than the samples'.
+fn check_gradients(gradients: &[ArrayD<f32>], layout: &Layout, index: usize) -> Result<()> {
+    let same = |shape: &[usize]| shape == &layout.padded_shape()[..layout.dims().len()];
+    match gradients.iter().find(|gradient| !same(gradient.shape())) {
+        Some(other) => Err(Error::invalid(format!(
+            "a gradient of sample {index} has shape {:?}, the samples have {:?}",
+            other.shape(),
+            layout.dims()
+        ))),
+        None => Ok(()),
     }
 }
 

@@ -61,6 +61,9 @@ pub struct Args {
     normalize: NormalizeArgs,
     #[command(flatten)]
     fit: FitArgs,
+    /// Fit only the tables of this profile, and keep its transform, steps and networks: what a trained draft needs.
+    #[arg(long, value_name = "FILE", conflicts_with = "gradients", help_heading = "Fitting")]
+    refit: Option<PathBuf>,
     /// Gradient samples at the features: .npy [samples * k, ...]; read row by row.
     #[arg(long, value_name = "FILE", help_heading = "Fitting")]
     gradients: Option<PathBuf>,
@@ -73,6 +76,7 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<()> {
     let options = args.fit.options();
     let (profile, samples) = match (&args.model, &args.cut) {
+        _ if args.refit.is_some() => refit(args)?,
         (Some(model), Some(cut)) => {
             let network = Network::load(model, args.model_output.as_deref())?;
             let normalize = args.normalize.resolve()?;
@@ -112,6 +116,7 @@ pub fn run(args: &Args) -> Result<()> {
             "notes": profile.notes(),
         }));
     }
+    costs(&profile);
     note(format!(
         "{}: profile {:016x} for {} {}, {} bytes, fitted on {samples} features",
         args.output.display(),
@@ -121,4 +126,38 @@ pub fn run(args: &Args) -> Result<()> {
         thousands(bytes.len() as u64),
     ));
     Ok(())
+}
+
+/// Tables for a profile that is given.
+fn refit(args: &Args) -> Result<(Profile, usize)> {
+    let path = args.refit.as_deref().context("--refit names no file")?;
+    let bytes = std::fs::read(path).with_context(|| format!("reading {}", path.display()))?;
+    let draft = Profile::assemble(&bytes).with_context(|| format!("reading {}", path.display()))?;
+    let bar = progress_bar();
+    let mut samples = match (&args.model, &args.cut) {
+        (Some(model), Some(cut)) => {
+            let network = Network::load(model, args.model_output.as_deref())?;
+            let images = args.images.open(&network, args.rows)?;
+            let cut = network.cut(cut, images.size)?;
+            FitSamples::from_network(&network, &cut, &images, args.normalize.resolve()?, &bar)?
+        }
+        _ if args.features.is_empty() => bail!("--refit needs a model with images, or files with sample features"),
+        _ => FitSamples::from_files(&args.features, args.batch)?,
+    };
+    let profile = draft.refit(&mut samples, &mut |event| show(&bar, event));
+    bar.finish_and_clear();
+    Ok((profile.context("fitting tables")?, samples.len()))
+}
+
+/// What the networks of a profile cost, if it has any.
+fn costs(profile: &Profile) {
+    for (name, cost) in ["analysis", "synthesis"].into_iter().zip(profile.cost(profile.layout())) {
+        if let Some(cost) = cost {
+            note(format!(
+                "{name} network: {:.2} million multiply-accumulates, {} parameters",
+                cost.macs as f64 / 1e6,
+                thousands(cost.parameters)
+            ));
+        }
+    }
 }

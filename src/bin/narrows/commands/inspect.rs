@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
-use narrows::{Axes, Info, Layout, Profile};
+use narrows::{Axes, Cost, Info, Layout, Profile};
 use serde_json::{Value, json};
 
 use crate::args::load_profile;
@@ -150,6 +150,18 @@ fn describe_profile(profile: &Profile, bytes: usize) -> (String, Value) {
     text += &format!("  feature   {}\n", layout_text(profile.layout()));
     text += &format!("  transform {transform}\n");
     text += &format!("  coder     {} (component, band) channels\n", thousands(profile.coder_channels() as u64));
+    let names = ["analysis", "synthesis"];
+    let costs = profile.cost(profile.layout());
+    for (name, cost) in names.into_iter().zip(costs) {
+        if let Some(cost) = cost {
+            let (macs, parameters) = (cost.macs as f64 / 1e6, thousands(cost.parameters));
+            text +=
+                &format!("  {name:<9} network of {macs:.2} million multiply-accumulates, {parameters} parameters\n");
+        }
+    }
+    if !profile.is_exact() {
+        text += "  note      the analysis network runs in floating point: streams may differ between machines\n";
+    }
     if !profile.notes().is_empty() {
         text += "  how it was fitted:\n";
         for line in profile.notes().lines() {
@@ -164,9 +176,16 @@ fn describe_profile(profile: &Profile, bytes: usize) -> (String, Value) {
         "block": [rows, columns],
         "matrices": profile.matrices(),
         "coder_channels": profile.coder_channels(),
+        "analysis": cost_json(costs[0]),
+        "synthesis": cost_json(costs[1]),
+        "exact": profile.is_exact(),
         "notes": profile.notes(),
     });
     (text, value)
+}
+
+fn cost_json(cost: Option<Cost>) -> Value {
+    cost.map_or(Value::Null, |cost| json!({ "macs": cost.macs, "parameters": cost.parameters }))
 }
 
 fn arrays(bytes: &[u8]) -> Result<(String, Value)> {
