@@ -325,3 +325,17 @@ fn a_refused_stream_leaves_nothing_of_the_feature_before_it() {
         assert_eq!(feature, Decoder::new().decode(&stream).unwrap());
     }
 }
+
+#[test]
+fn symbols_are_those_of_the_steps() {
+    let profile = Profile::from_bytes(include_bytes!("vectors/waves.profile.safetensors")).unwrap();
+    let feature = ArrayD::from_shape_fn(IxDyn(&[1, 6, 11, 8]), |at| ((at[1] + 2 * at[2]) as f32 * 0.3).sin());
+    let symbols = |scale| profile.symbols(&feature, scale).unwrap();
+    let (rows, columns) = profile.block();
+    assert_eq!(symbols(1.0).shape(), [1, 11usize.div_ceil(rows), 8usize.div_ceil(columns), rows * columns * 6]);
+    let sum = |scale| symbols(scale).iter().map(|symbol| symbol.abs()).sum::<i32>();
+    assert!(0 < sum(4.0) && sum(4.0) < sum(1.0) && sum(1.0) < sum(0.25));
+    let other = ArrayD::<f32>::zeros(IxDyn(&[1, 5, 8, 8]));
+    assert!(matches!(profile.symbols(&other, 1.0), Err(Error::InvalidInput { .. })));
+    assert!(matches!(profile.symbols(&feature, -1.0), Err(Error::InvalidInput { .. })));
+}

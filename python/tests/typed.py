@@ -29,6 +29,10 @@ def correct(feature: NDArray[np.float32]) -> None:
     fitted: narrows.Profile = narrows.fit(
         [feature, feature], tail=lambda batch: batch.mean((2, 3)), progress=lambda stage, done, total: None
     )
+    assembled: narrows.Profile = narrows.Profile.assemble(Path("draft")).refit([feature], lambda stage, done, total: None)
+    symbols: NDArray[np.int32] = narrows.Profile.assemble(b"").symbols(feature, 0.5)
+    macs: int = assembled.analysis["macs"] if assembled.analysis else symbols.size
+    print(macs, assembled.synthesis, assembled.is_exact)
     names: list[str] = narrows.backends()
     print(shape, batch, size, name, fitted, names)
     try:

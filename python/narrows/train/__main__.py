@@ -107,6 +107,18 @@ def report(record: dict[str, Any]) -> None:
     print(f"step {record['step']}  {record['seconds']:.0f} s  loss {record['loss']:.4f}  bytes:distortion:agreement {points}", flush=True)
 
 
+class Stages:
+    """A line for every stage of a fit."""
+
+    def __init__(self) -> None:
+        self.last = ""
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        if stage != self.last:
+            print(f"{stage} ({total})", flush=True)
+        self.last = stage
+
+
 def main(arguments: Optional[Sequence[str]] = None) -> int:
     """Runs the command."""
     args = parser().parse_args(arguments)
@@ -134,7 +146,7 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
             resume=args.resume,
             progress=report,
         )
-        profile = result.export(args.out)
+        profile = result.export(args.out, progress=Stages())
         if args.finetune_tail is not None:
             result.export_tail(args.finetune_tail)
     except (Error, ImportError) as error:

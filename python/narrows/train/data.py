@@ -61,7 +61,7 @@ class Inputs:
 
 def listed(tail: Union[nn.Module, Sequence[nn.Module]]) -> list[nn.Module]:
     """One tail or several as a list."""
-    tails = [tail] if isinstance(tail, nn.Module) or not isinstance(tail, (list, tuple)) else list(tail)
+    tails: list[Any] = list(tail) if isinstance(tail, (list, tuple)) else [tail]
     if not tails:
         raise InvalidInput("there is no tail")
     for module in tails:
