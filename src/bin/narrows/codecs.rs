@@ -163,12 +163,13 @@ impl FeatureCodec {
         FeatureCodec { lossless: true, ..codec }
     }
 
-    /// `narrows` at a step scale, with a profile or without.
+    /// `narrows` at a step scale, with a profile (trained, if it has networks) or without.
     pub fn narrows(profile: Option<&Arc<Profile>>, scale: f32, rdo: bool) -> Self {
         let (name, encoder, decoder) = match profile {
             Some(profile) => {
                 let decoder = Decoder::new().profile(profile.clone());
-                ("narrows", Encoder::with_profile(profile.clone()), decoder)
+                let name = if profile.has_networks() { "narrows trained" } else { "narrows" };
+                (name, Encoder::with_profile(profile.clone()), decoder)
             }
             None => ("narrows plain", Encoder::plain(), Decoder::new()),
         };

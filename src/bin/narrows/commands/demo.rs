@@ -17,12 +17,13 @@ use crate::measure::Job;
 use crate::model::Network;
 use crate::normalize::Preset;
 use crate::output::{note, print, print_json, thousands, write};
-use crate::report::{Measure, Report, wrap};
+use crate::report::{Measure, Report, Series, wrap};
 
 const NETWORK: &[u8] = include_bytes!("../../../../demo/network.onnx");
 const IMAGES: &[u8] = include_bytes!("../../../../demo/test_images.png");
 const LABELS: &str = include_str!("../../../../demo/test_labels.txt");
 const PROFILE: &[u8] = include_bytes!("../../../../demo/profile.safetensors");
+const BOTTLENECK: &[u8] = include_bytes!("../../../../demo/bottleneck.safetensors");
 /// Side of the images.
 const SIDE: u32 = 32;
 /// The network's tensor at which it is cut.
@@ -58,12 +59,15 @@ pub fn run(args: &Args) -> Result<()> {
     let images = Sheet::open(IMAGES, LABELS, SIDE)?;
     let cut = network.cut(CUT, (SIDE as usize, SIDE as usize))?;
     let profile = Arc::new(Profile::from_bytes(PROFILE).context("the built-in profile")?);
+    let bottleneck = Arc::new(Profile::from_bytes(BOTTLENECK).context("the built-in bottleneck")?);
     let mut image_codecs = vec![ImageCodec::Raw, ImageCodec::Png];
     image_codecs.extend([5, 10, 20, 30, 50, 75, 90, 95].map(ImageCodec::Jpeg));
     image_codecs.extend([1, 5, 10, 20, 40, 70, 90].map(ImageCodec::WebP));
     let mut codecs = vec![FeatureCodec::raw_f32(), FeatureCodec::lossless(), FeatureCodec::packed(4, false)];
     let scales = [0.35, 0.5, 0.71, 1.0, 1.41, 2.0, 2.83, 4.0];
-    codecs.extend(scales.map(|scale| FeatureCodec::narrows(Some(&profile), scale, true)));
+    for profile in [&profile, &bottleneck] {
+        codecs.extend(scales.map(|scale| FeatureCodec::narrows(Some(profile), scale, true)));
+    }
     let codecs = codecs.into_iter().map(|codec| codec.on(&backend)).collect();
     let job = Job {
         network: &network,
@@ -85,12 +89,19 @@ pub fn run(args: &Args) -> Result<()> {
                 thousands(cut.elements() as u64)
             ),
             "Or the image itself is compressed and sent, and the whole network classifies what comes out.".into(),
-            format!("The profile was fitted on training images. Backend: {}.", backend_text(&backend)),
+            format!(
+                "The profile was fitted on training images, without training; the bottleneck was trained on them, with \
+                 the network as it is. Backend: {}.",
+                backend_text(&backend)
+            ),
         ],
         images: images.len(),
         top1: measured.top1,
         points: measured.points,
-        pictures: picture(&job, &cut, Some(&profile), true, &backend)?.into_iter().collect(),
+        pictures: [&profile, &bottleneck]
+            .into_iter()
+            .filter_map(|profile| picture(&job, &cut, Some(profile), true, &backend).transpose())
+            .collect::<Result<_>>()?,
     };
     write(&args.out, report.html().as_bytes())?;
     if args.json {
@@ -101,16 +112,20 @@ pub fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// One line with the main result: bytes at the accuracy that narrows has at scale 1.
+/// The main results: bytes at the accuracy that narrows has at scale 1, without training and with it.
 fn take_away(report: &Report) -> String {
+    ["narrows", "narrows trained"].map(|codec| take_away_of(report, codec)).join(" ")
+}
+
+fn take_away_of(report: &Report, codec: &str) -> String {
     let series = report.series();
-    let narrows = series.iter().find(|series| series.codec == "narrows" && series.cut.is_some());
+    let narrows = series.iter().find(|series| series.codec == codec && series.cut.is_some());
     let Some(point) = narrows.and_then(|series| series.points.iter().find(|point| point.setting == "x1")) else {
         return String::new();
     };
     let own = point.bytes.mean;
     let mut text = format!(
-        "At top-1 {:.3} (uncut: {:.3}) narrows sends {} bytes an image",
+        "At top-1 {:.3} (uncut: {:.3}) {codec} sends {} bytes an image",
         point.top1,
         report.top1,
         thousands(own.round() as u64)
@@ -128,7 +143,8 @@ fn take_away(report: &Report) -> String {
             }
         };
     }
-    for comparison in report.comparisons().iter().filter(|c| c.measure == Measure::Top1) {
+    let name = narrows.map(Series::name).unwrap_or_default();
+    for comparison in report.comparisons().iter().filter(|c| c.measure == Measure::Top1 && c.test == name) {
         if let Some(bd) = comparison.bd {
             text += &format!("; BD-rate {:+.0} % against {}", bd.percent, comparison.reference);
         }

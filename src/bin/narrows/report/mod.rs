@@ -119,7 +119,7 @@ impl Report {
     pub fn comparisons(&self) -> Vec<Comparison> {
         let series = self.series();
         let mut comparisons = Vec::new();
-        let judged = |series: &&Series<'_>| ["narrows", "narrows plain"].contains(&series.codec);
+        let judged = |series: &&Series<'_>| ["narrows", "narrows trained", "narrows plain"].contains(&series.codec);
         for test in series.iter().filter(judged) {
             for reference in REFERENCES {
                 let Some(other) = series.iter().find(|other| other.codec == reference) else { continue };

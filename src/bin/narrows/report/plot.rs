@@ -90,7 +90,7 @@ pub fn rate_plot(report: &Report, quantity: Quantity) -> String {
 /// `narrows` first in the legend, single points last.
 fn ordered<'a, 'b>(series: &'b [Series<'a>]) -> Vec<&'b Series<'a>> {
     let mut all: Vec<_> = series.iter().collect();
-    all.sort_by_key(|series| (series.points.len() < 2, series.codec != "narrows", series.cut.is_some()));
+    all.sort_by_key(|series| (series.points.len() < 2, !["narrows", "narrows trained"].contains(&series.codec), series.cut.is_some()));
     all
 }
 
@@ -117,6 +117,7 @@ impl Style {
         let (outline, filled, dashes) = match series.codec {
             "narrows" => ("-4.5,-4.5 4.5,-4.5 4.5,4.5 -4.5,4.5", true, ""),
             "narrows plain" => ("-4.5,-4.5 4.5,-4.5 4.5,4.5 -4.5,4.5", false, ""),
+            "narrows trained" => ("0,-6.5 1.9,-2 6.5,-2 2.8,1.2 4.2,6 0,3.2 -4.2,6 -2.8,1.2 -6.5,-2 -1.9,-2", true, ""),
             "narrows lossless" => ("0,-6 6,0 0,6 -6,0", true, ""),
             codec if codec.contains("packed") => ("-5.5,-4 5.5,-4 0,5.5", false, "2 4"),
             _ => ("-5.5,4 5.5,4 0,-5.5", false, "2 4"),
