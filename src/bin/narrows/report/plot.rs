@@ -90,7 +90,9 @@ pub fn rate_plot(report: &Report, quantity: Quantity) -> String {
 /// `narrows` first in the legend, single points last.
 fn ordered<'a, 'b>(series: &'b [Series<'a>]) -> Vec<&'b Series<'a>> {
     let mut all: Vec<_> = series.iter().collect();
-    all.sort_by_key(|series| (series.points.len() < 2, !["narrows", "narrows trained"].contains(&series.codec), series.cut.is_some()));
+    all.sort_by_key(|series| {
+        (series.points.len() < 2, !["narrows", "narrows trained"].contains(&series.codec), series.cut.is_some())
+    });
     all
 }
 
