@@ -506,7 +506,8 @@ impl Decoder {
         self
     }
 
-    /// Chooses where the kernels run; the feature is the same everywhere. Default: [`Backend::detect`].
+    /// Chooses where the kernels run; the feature is the same everywhere, with a synthesis network but for rounding.
+    /// Default: [`Backend::detect`].
     pub fn backend(mut self, backend: Backend) -> Self {
         #[cfg(feature = "gpu")]
         if let Backend::Gpu(device) = backend {

@@ -7,7 +7,7 @@
 //! | [`feature_to_int`], [`int_to_feature`] | f32 to i16 by one power-of-two multiply, and back |
 //! | [`block_dct`], [`block_idct`] | separable DCT of one block, all channels at once |
 //! | [`channel_matrix`] | one row of channels through an integer matrix |
-//! | [`convolve`], [`shuffle`], [`unshuffle`], [`normalise`] | layers of analysis and synthesis networks |
+//! | `convolve`, `shuffle`, `unshuffle`, `normalise` | layers of analysis and synthesis networks |
 //! | [`quantize`], [`dequantize`] | coefficient to symbol and back |
 //! | [`context`](Neighbourhood::context), [`run_context`](Neighbourhood::run_context) | context of each channel or run of a position, from symbols already coded |
 //! | [`rans_encode`], [`rans_decode`] | symbols to bytes and back |
