@@ -71,10 +71,6 @@ impl<'s> Stream<'s> {
             })?,
             None => grid,
         };
-        let shape = |grid: &Grid| (grid.height, grid.width, grid.channels);
-        if profile.is_some_and(|profile| profile.synthesis.is_none()) && shape(&latent) != shape(&grid) {
-            return Err(Error::corrupt("the profile has no network that makes a feature of its latent", 0));
-        }
         let blocks = Blocks::new(&latent, profile.map_or((1, 1), |profile| profile.block()));
         let mut parts = Parts::read(header, &mut reader)?;
         let params_start = reader.offset();

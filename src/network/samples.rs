@@ -122,6 +122,7 @@ pub(crate) fn integer_network_of(
 }
 
 /// What grows: a transposed window with normalisation, a residual, a transposed depthwise window.
+#[cfg(feature = "gpu")]
 pub(crate) fn float_network_of(
     random: &mut Random,
     [inputs, hidden, outputs]: [usize; 3],

@@ -204,10 +204,15 @@ fn networks_that_could_overflow_or_do_not_fit_are_refused() {
 fn a_latent_of_another_shape_needs_a_synthesis_network() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/vectors/waves.profile.safetensors");
     let mut profile = crate::Profile::load(path).unwrap();
+    // (Reading a profile would refuse it: made by hand.)
     let channels = profile.layout.channels();
     profile.analysis = Some(Analysis::Integer(integer_network_of(&mut Random(1), [channels, 4, channels], (1, 2))));
     let profile = std::sync::Arc::new(profile);
     let feature = ndarray::Array3::<f32>::from_shape_fn((channels, 9, 11), |(c, y, x)| (c * y + x) as f32 * 0.1);
-    let stream = crate::encode(&feature, Some(&profile), crate::Quality::Scale(4.0)).unwrap();
-    assert!(matches!(crate::decode(&stream, Some(&profile)), Err(Error::Corrupt { .. })));
+    let error = crate::encode(&feature, Some(&profile), crate::Quality::Scale(4.0)).unwrap_err();
+    assert!(matches!(error, Error::InvalidInput(_)), "{error}");
+    // A stream of this profile for such a shape, made from one of its own: the hash is that of the file.
+    let golden = include_bytes!("../../tests/vectors/2-waves.stream");
+    let error = crate::decode(golden, Some(&profile)).unwrap_err();
+    assert!(matches!(error, Error::Corrupt { .. }), "{error}");
 }
