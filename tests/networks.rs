@@ -265,6 +265,84 @@ fn what_networks_ask_for_is_limited() {
     assert!(Profile::assemble(&draft(Some(("float", &fewer)), None, 0)).is_err());
 }
 
+/// The parts of a draft, changed at random: what is still read codes features, alike on every backend.
+#[test]
+fn changed_networks_are_refused_or_run() {
+    let (integer, float) = (Draft::integer(60.0), Draft::float());
+    let (down, up) = (Draft::resizing(CHANNELS, CHANNELS, false), Draft::resizing(CHANNELS, CHANNELS, true));
+    let drafts = [draft(Some(("integer", &integer)), Some(&float), 3), draft(Some(("float", &down)), Some(&up), 0)];
+    let mut random = Random(17);
+    let mut below = |limit: usize| ((random.next() + 0.5) * limit as f32) as usize % limit.max(1);
+    let feature = waves(3, (5, 7));
+    let [mut read, mut coded] = [0, 0];
+    for round in 0..1500 {
+        let file = &drafts[round % 2];
+        let (_, header) = SafeTensors::read_metadata(file).unwrap();
+        let mut metadata: Value = serde_json::from_str(&header.metadata().as_ref().unwrap()["narrows"]).unwrap();
+        let golden = SafeTensors::deserialize(file).unwrap();
+        let mut tensors: Vec<(String, Dtype, Vec<usize>, Vec<u8>)> = golden
+            .tensors()
+            .iter()
+            .map(|(name, view)| (name.clone(), view.dtype(), view.shape().to_vec(), view.data().to_vec()))
+            .collect();
+        for _ in 0..1 + below(3) {
+            if below(3) == 0 {
+                // A number of a network.
+                let names = ["analysis.weights", "analysis.constants", "analysis.values", "synthesis.values", "gain"];
+                let name = names[below(names.len())];
+                let (_, _, _, bytes) = tensors.iter_mut().find(|(own, ..)| own == name).unwrap();
+                if !bytes.is_empty() {
+                    let at = below(bytes.len());
+                    bytes[at] = [0, 1, 0x7f, 0x80, 0xff][below(5)];
+                }
+                continue;
+            }
+            let network = ["analysis", "synthesis"][below(2)];
+            let Some(nodes) = metadata["profile"][network]["nodes"].as_array_mut() else { continue };
+            let count = nodes.len();
+            let node = &mut nodes[below(count)];
+            let keys: Vec<String> = node.as_object().unwrap().keys().cloned().collect();
+            let key = &keys[below(keys.len())];
+            let numbers = [0, 1, 2, 3, 4, 6, 10, 17, 255, 1 << 20, u64::MAX];
+            let number = json!(numbers[below(numbers.len())]);
+            let pair = json!([numbers[below(5)], numbers[below(5)]]);
+            node[key.as_str()] = [
+                Value::Null,
+                json!(true),
+                json!("shuffle"),
+                json!("unshuffle"),
+                json!("normalisation"),
+                pair,
+                number.clone(),
+                number,
+            ][below(8)]
+            .clone();
+        }
+        let views = tensors
+            .iter()
+            .map(|(name, dtype, shape, bytes)| (name.clone(), TensorView::new(*dtype, shape.clone(), bytes).unwrap()));
+        let changed = serialize(views, &Some(HashMap::from([("narrows".to_string(), metadata.to_string())]))).unwrap();
+        let Ok(profile) = Profile::assemble(&changed) else { continue };
+        read += 1;
+        assert_eq!(Profile::from_bytes(&profile.to_bytes()).unwrap(), profile);
+        let profile = Arc::new(profile);
+        for scale in [0.2, 30.0] {
+            let mut streams = Vec::new();
+            for backend in backends() {
+                let mut encoder = Encoder::with_profile(profile.clone()).backend(backend.clone());
+                let Ok(stream) = encoder.encode(&feature, Quality::Scale(scale)) else { continue };
+                let limits = Limits { network_macs: 1 << 24, ..Limits::default() };
+                let decoded = Decoder::new().profile(profile.clone()).limits(limits).backend(backend).decode(&stream);
+                decoded.iter().for_each(|decoded| assert_eq!(decoded.shape(), feature.shape()));
+                coded += usize::from(decoded.is_ok());
+                streams.push(stream);
+            }
+            assert!(!profile.is_exact() || streams.windows(2).all(|pair| pair[0] == pair[1]));
+        }
+    }
+    assert!(read > 100 && coded > 100, "{read} of 1500 were read, {coded} streams came back");
+}
+
 /// `NARROWS_WRITE_VECTORS=1` adds what is missing.
 #[test]
 fn golden_streams_with_networks_decode_for_ever() {
