@@ -346,7 +346,7 @@ fn changed_networks_are_refused_or_run() {
 /// `NARROWS_WRITE_VECTORS=1` adds what is missing.
 #[test]
 fn golden_streams_with_networks_decode_for_ever() {
-    let folder = folder().join("networks");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/bottleneck");
     let path = folder.join("bottleneck.profile.safetensors");
     if std::env::var_os("NARROWS_WRITE_VECTORS").is_some() && !path.exists() {
         let (integer, float) = (Draft::integer(60.0), Draft::float());
