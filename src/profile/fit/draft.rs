@@ -209,10 +209,17 @@ pub(crate) fn draft(layout: Layout, moments: &Moments, candidate: &Candidate) ->
         (bases.iter().map(pair).collect(), band_matrix)
     };
     let bound = |x: f64| libm::rint(x * unit).clamp(-32_768.0, 32_767.0) as i16;
+    // What a transform adds to a value is as often below it as above. Cut off at a bound where values are many, as at the
+    // zero of rectified ones, only one of the two is left, and shifts the mean: by far the worst error for what follows.
+    let identity = candidate.channels == Channels::Identity && candidate.block == (1, 1);
+    let limits = |&[low, high]: &[f32; 2]| {
+        let margin = if identity { 0.0 } else { f64::from(high) - f64::from(low) };
+        [bound(f64::from(low) - margin), bound(f64::from(high) + margin)]
+    };
     Ok(Profile {
         layout,
         exponent,
-        range: moments.range.iter().map(|&[low, high]| [bound(f64::from(low)), bound(f64::from(high))]).collect(),
+        range: moments.range.iter().map(limits).collect(),
         dct: [dct::matrix(candidate.block.0), dct::matrix(candidate.block.1)],
         matrices,
         band_matrix,
