@@ -20,7 +20,7 @@ fn profiles() -> Vec<Arc<Profile>> {
         "tests/vectors/waves.profile.safetensors",
         "tests/vectors/rectified.profile.safetensors",
         "tests/vectors/bursts.profile.safetensors",
-        "demo/profile.safetensors",
+        "tests/support/wide.profile.safetensors",
     ]
     .map(|path| Arc::new(Profile::load(root.join(path)).unwrap()))
     .to_vec()

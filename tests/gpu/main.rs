@@ -45,7 +45,7 @@ fn vectors() -> PathBuf {
 
 fn profile(name: &str) -> Arc<Profile> {
     let path = match name {
-        "demo" => Path::new(env!("CARGO_MANIFEST_DIR")).join("demo/profile.safetensors"),
+        "demo" => Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/wide.profile.safetensors"),
         name => vectors().join(format!("{name}.profile.safetensors")),
     };
     Arc::new(Profile::load(path).unwrap())

@@ -68,9 +68,10 @@ fn changed(path: &str, context: ContextRule, lambda: u16, hash: u64) -> Arc<Prof
 fn every_context_rule_with_and_without_rate_decisions() {
     let Some(device) = device() else { return };
     let mut hash = 0;
-    for (path, shape) in
-        [("tests/vectors/waves.profile.safetensors", [2, 6, 17, 30]), ("demo/profile.safetensors", [3, 128, 5, 9])]
-    {
+    for (path, shape) in [
+        ("tests/vectors/waves.profile.safetensors", [2, 6, 17, 30]),
+        ("tests/support/wide.profile.safetensors", [3, 128, 5, 9]),
+    ] {
         let mut state = 1u32;
         let feature = ArrayD::from_shape_fn(IxDyn(&shape), |at| {
             state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
