@@ -25,7 +25,7 @@ from narrows.train.quantise import fake_int8, to_int8  # noqa: E402
 nn = torch.nn
 QUICK = nt.TrainOptions(steps=4, evaluate_every=2, batch=8, analysis=[8], synthesis=[8], seed=3)
 # At a rate that moves everything.
-MOVING = dataclasses.replace(QUICK, steps=40, evaluate_every=20, learning_rate=3e-3, linear_rate=3.0)
+MOVING = nt.TrainOptions(steps=200, evaluate_every=100, analysis=[8], synthesis=[8], learning_rate=3e-3, linear_rate=2)
 
 
 @pytest.fixture(scope="module", autouse=True)
