@@ -242,7 +242,7 @@ def test_exported_symbols_are_exact(trained, features, tmp_path):
     made = trained.export(path)
     assert narrows.Profile.load(path) == made and made.is_exact
     assert made.analysis["arithmetic"] == "integer" and made.analysis["macs"] == 64 * (2 * 8 * 8 + 9 * 8)
-    assert made.synthesis["macs"] == made.analysis["macs"] and "trained for 40 steps" in made.notes
+    assert made.synthesis["macs"] == made.analysis["macs"] and f"trained for {MOVING.steps} steps" in made.notes
     scalars = _tensors.read(made.to_bytes())[1]["profile"]
     assert scalars["version"] == 2 and len(scalars["analysis"]["nodes"]) == 3
     # Also where the quality index meets its bounds, between anchors, and beyond what was trained.
