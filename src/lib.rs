@@ -30,6 +30,8 @@
 mod backend;
 mod chunk;
 mod codec;
+#[cfg(feature = "exit")]
+mod conditions;
 mod container;
 mod entropy;
 mod error;
@@ -63,6 +65,8 @@ pub use profile::{Profile, fit};
 pub use quality::Quality;
 pub use tensor::{Axes, Dtype, Element, Feature, FeatureView, MAX_RANK};
 
+#[cfg(feature = "exit")]
+pub use conditions::Conditions;
 #[cfg(feature = "gpu")]
 pub use kernels::gpu;
 
@@ -72,3 +76,5 @@ pub use kernels::gpu;
 struct Readme;
 
 pub mod raw;
+#[cfg(feature = "split")]
+pub mod split;

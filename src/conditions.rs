@@ -1,0 +1,107 @@
+//! What is known of link, device and server when a choice is made.
+
+use crate::error::{Error, Result};
+
+/// Link, device, server and the time that is left, as measured or estimated at one moment.
+///
+/// Times are in seconds, bandwidth in bits a second. Speeds are relative to the machine on which times were measured:
+/// a device of speed 0.1 takes ten times as long as that machine did.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Conditions {
+    /// Bits a second from the device to the server.
+    pub bandwidth: f64,
+    /// Seconds for an empty message there and back.
+    pub round_trip: f64,
+    /// Seconds that a request waits at the server before its turn.
+    pub wait: f64,
+    /// Seconds until the answer is worth nothing; infinite if there is no deadline.
+    pub deadline: f64,
+    /// Speed of the device.
+    pub device_speed: f64,
+    /// Speed of the server.
+    pub server_speed: f64,
+}
+
+impl Default for Conditions {
+    /// 1 Mbit/s, 40 ms there and back, an idle server, no deadline, both machines as fast as the measured one.
+    fn default() -> Self {
+        Conditions {
+            bandwidth: 1e6,
+            round_trip: 0.04,
+            wait: 0.0,
+            deadline: f64::INFINITY,
+            device_speed: 1.0,
+            server_speed: 1.0,
+        }
+    }
+}
+
+impl Conditions {
+    /// Seconds from the first bit of a message of `bytes` sent to the answer's arrival, the server's work not counted: the
+    /// bytes at the bandwidth, and a round trip. Infinite on a link that is down.
+    pub fn transfer(&self, bytes: f64) -> f64 {
+        if bytes <= 0.0 {
+            return self.round_trip;
+        }
+        bytes * 8.0 / self.bandwidth.max(0.0) + self.round_trip
+    }
+
+    /// Seconds that work takes on the device which took `seconds` on the measured machine.
+    pub fn on_device(&self, seconds: f64) -> f64 {
+        seconds / self.device_speed
+    }
+
+    /// Seconds that work takes at the server, its queue counted, which took `seconds` on the measured machine.
+    pub fn on_server(&self, seconds: f64) -> f64 {
+        self.wait + seconds / self.server_speed
+    }
+
+    /// Checks that all are numbers in their range.
+    ///
+    /// # Errors
+    /// `InvalidInput` that names the first that is not: a bandwidth, time or deadline below 0, a speed that is not above 0.
+    pub fn checked(&self) -> Result<&Self> {
+        let times = [("bandwidth", self.bandwidth), ("round trip", self.round_trip), ("wait", self.wait)];
+        for (name, value) in times.into_iter().chain([("deadline", self.deadline)]) {
+            if value.is_nan() || value < 0.0 {
+                return Err(Error::invalid(format!("conditions: a {name} of {value}")));
+            }
+        }
+        for (name, value) in [("device", self.device_speed), ("server", self.server_speed)] {
+            if !(value > 0.0 && value.is_finite()) {
+                return Err(Error::invalid(format!("conditions: a {name} speed of {value}")));
+            }
+        }
+        Ok(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_takes_its_bits_and_a_round_trip() {
+        let conditions = Conditions { wait: 0.5, device_speed: 0.5, server_speed: 4.0, ..Conditions::default() };
+        assert!((conditions.transfer(1000.0) - 0.048).abs() < 1e-12);
+        assert_eq!(conditions.transfer(0.0), 0.04);
+        assert_eq!((conditions.on_device(0.1), conditions.on_server(0.2)), (0.2, 0.55));
+        let down = Conditions { bandwidth: 0.0, ..conditions };
+        assert_eq!((down.transfer(1.0), down.transfer(0.0)), (f64::INFINITY, 0.04));
+    }
+
+    #[test]
+    fn what_is_no_condition_is_named() {
+        let good = Conditions::default();
+        assert!(good.checked().is_ok());
+        for (bad, name) in [
+            (Conditions { bandwidth: f64::NAN, ..good }, "bandwidth"),
+            (Conditions { round_trip: -1.0, ..good }, "round trip"),
+            (Conditions { deadline: -0.1, ..good }, "deadline"),
+            (Conditions { device_speed: 0.0, ..good }, "device speed"),
+            (Conditions { server_speed: f64::INFINITY, ..good }, "server speed"),
+        ] {
+            assert!(bad.checked().unwrap_err().to_string().contains(name), "{name}");
+        }
+    }
+}

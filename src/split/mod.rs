@@ -1,0 +1,5 @@
+//! Split computing: what was measured of a network's cuts, and what follows from it.
+
+mod measurements;
+
+pub use measurements::{Coding, Cut, Exit, Measurements};
