@@ -28,6 +28,7 @@
 )]
 
 mod backend;
+mod bottleneck;
 mod chunk;
 mod codec;
 #[cfg(feature = "exit")]
