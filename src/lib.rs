@@ -77,6 +77,7 @@ pub use kernels::gpu;
 #[doc = include_str!("../README.md")]
 struct Readme;
 
+pub mod datagram;
 pub mod raw;
 #[cfg(feature = "split")]
 pub mod split;

@@ -137,6 +137,11 @@ fn layer_channels(profile: &Profile, finest: i16, above: usize) -> impl Iterator
     active_channels(profile, quality::of_layer(finest, above)).filter(move |&(channel, ..)| finer(channel))
 }
 
+/// The levels of the coder channels that are coded at a quality.
+pub(crate) fn levels(profile: &Profile, quality: i16) -> impl Iterator<Item = u8> {
+    active_channels(profile, quality).map(|(_, level, _)| level)
+}
+
 /// What a layer of a stream codes, without a plan.
 pub(crate) fn outlook(profile: &Profile, finest: i16, above: usize) -> Outlook {
     layer_channels(profile, finest, above).fold(Outlook::default(), |mut outlook, (_, _, tables)| {

@@ -7,6 +7,7 @@ use crate::backend::Backend;
 use crate::bottleneck::{Bottleneck, Planes};
 use crate::chunk::{self, Coding, Worker};
 use crate::container::{Header, Layout, MAX_LAYERS, Mode};
+use crate::datagram::{self, Datagrams};
 use crate::error::{Error, Result};
 use crate::geometry::{Grid, gather_f32, gather_int};
 use crate::kernels::Kernels;
@@ -214,6 +215,34 @@ impl Encoder {
         result
     }
 
+    /// Encodes one feature as datagrams, parts that decode alone: see [`datagram`](crate::datagram). A budget
+    /// ([`Quality::Bytes`]) is that of all of them, with two bytes more for each.
+    ///
+    /// # Errors
+    /// As [`Encoder::encode`]; `InvalidInput` without a profile, with options out of range, or for
+    /// [`Encoder::layers`]; `LimitExceeded` if 255 datagrams of that size cannot hold the feature.
+    pub fn datagrams<'a>(
+        &mut self,
+        feature: impl Into<FeatureView<'a>>,
+        quality: Quality,
+        options: &Datagrams,
+    ) -> Result<Vec<Vec<u8>>> {
+        let view = feature.into();
+        view.checked()?;
+        let Method::Profile(profile) = &self.method else {
+            return Err(Error::invalid("datagrams need a profile"));
+        };
+        if self.layers != 1 {
+            return Err(Error::invalid("datagrams have no layers"));
+        }
+        let profile = profile.clone();
+        let layout = Layout::new(view.dtype(), view.axes(), view.shape())?;
+        layout.elements()?;
+        let mut packed = Vec::new();
+        self.encode_profile(&profile, &view, layout, quality, Some(options), &mut packed)?;
+        Ok(datagram::split(&packed))
+    }
+
     fn encode_view(&mut self, view: &FeatureView<'_>, quality: Quality, out: &mut Vec<u8>) -> Result<()> {
         view.checked()?;
         if self.lanes.is_some_and(|lanes| !lanes.is_power_of_two() || lanes > MAX_LANES) {
@@ -239,7 +268,7 @@ impl Encoder {
         match &mut self.method {
             Method::Profile(profile) => {
                 let profile = profile.clone();
-                self.encode_profile(&profile, view, layout, quality, out)?;
+                self.encode_profile(&profile, view, layout, quality, None, out)?;
             }
             Method::Plain => self.encode_plain(view, layout, quality, out)?,
             Method::Packed(packed) => {
@@ -261,6 +290,7 @@ impl Encoder {
         view: &FeatureView<'_>,
         layout: Layout,
         quality: Quality,
+        datagrams: Option<&Datagrams>,
         out: &mut Vec<u8>,
     ) -> Result<()> {
         profile.check_channels(&layout)?;
@@ -303,6 +333,9 @@ impl Encoder {
             out.clear();
             let header = Header { profile: Some((profile.hash, index)), ..header };
             let Scratch { plan, layers, symbols, workers, .. } = scratch;
+            if let Some(options) = datagrams {
+                return datagram::pack((profile, index), &layout, (&blocks, symbols), options, out);
+            }
             if header.layers > 1 {
                 layers.set(profile, index, header.layers);
                 return chunk::encode_layers(&coding, header, layers, symbols, workers, out);
