@@ -40,6 +40,7 @@ mod error;
 pub mod fuzzing;
 mod geometry;
 mod kernels;
+mod layers;
 mod limits;
 mod lossless;
 mod network;
