@@ -10,6 +10,7 @@ mod graph;
 mod images;
 mod measure;
 mod measurements;
+mod measuring;
 mod metrics;
 mod model;
 mod normalize;
