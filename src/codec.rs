@@ -599,10 +599,11 @@ impl Decoder {
             Source::Profile(profile, quality) => Some((profile.hash, *quality)),
             Source::Plain(_) => None,
         };
+        let present = 1 + stream.finer.iter().flatten().count();
         let plan = match (&stream.source, stream.layers) {
             (Source::Profile(profile, _), Some((finest, count))) => {
                 layers.set(profile, finest, count);
-                &layers.plans[stream.finer.iter().flatten().count()]
+                &layers.plans[present - 1]
             }
             _ if wanted.is_none() || *planned != wanted => {
                 stream.make_plan(plan);
@@ -614,8 +615,8 @@ impl Decoder {
         let coding = stream.coding(kernels);
         let output = stream.grid.len() * stream.layout.dtype.size();
         reshape(feature, &stream.layout);
-        // Each worker has the contexts of a row and a strip of its own.
-        let own = plan.channels * stream.blocks.columns + (1 << 19);
+        // Each worker has the contexts of a row and a strip of its own, of every layer.
+        let own = present * (plan.channels * stream.blocks.columns + (1 << 19));
         let most = (output / 8 + (4 << 20)) / own;
         if let Source::Profile(profile, quality) = &stream.source
             && profile.synthesis.is_some()
