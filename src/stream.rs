@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::bottleneck::Planes;
-use crate::chunk::{Coding, LayerParts, Outlook, Parts};
+use crate::chunk::{Coding, LayerParts, Parts};
 use crate::container::{Head, Header, Layers, Layout, MAX_LAYERS, Mode, Reader};
 use crate::entropy::bank::Bank;
 use crate::error::{Error, Result};
@@ -106,8 +106,13 @@ impl<'s> Stream<'s> {
                 let limit = if profile.has_networks() { limits.network_bytes } else { limits.output_bytes };
                 Limits::check_product("decoded bytes with padding", sizes, limit)?;
                 let finest = header.profile.map_or(0, |(_, quality)| quality);
-                let quality = quality::of_layer(finest, header.layers - present.len().max(1));
-                (Source::Profile(profile.clone(), quality), plan::outlook(profile, finest, header.layers - 1))
+                // Where nothing is coded nothing is missing either.
+                let missing = match header.layers - present.len().max(1) {
+                    missing if missing > 0 && plan::outlook(profile, finest, 0, false).active > 0 => missing,
+                    _ => 0,
+                };
+                let source = Source::Profile(profile.clone(), quality::of_layer(finest, missing));
+                (source, plan::outlook(profile, finest, header.layers - 1, false))
             }
             None => {
                 let description = Description::read(&mut reader, grid.channels)?;
@@ -119,11 +124,12 @@ impl<'s> Stream<'s> {
         let head = Head::new(&bytes[..head_end], &bytes[params_start..reader.offset()]);
         let size = (blocks.rows, blocks.columns);
         parts.prove(size, outlook, lanes, (&head, 0))?;
+        let mut active = outlook.active;
         if let Some((profile, (_, finest))) = profile.zip(header.profile) {
             for (layer, LayerParts { parts, lanes }) in (1..).zip(finer.iter().flatten()) {
-                // A digit may cost next to nothing.
-                let active = plan::outlook(profile, finest, header.layers - 1 - layer).active;
-                parts.prove(size, Outlook { active, least: 0 }, *lanes, (&head, layer))?;
+                let outlook = plan::outlook(profile, finest, header.layers - 1 - layer, true);
+                parts.prove(size, outlook, *lanes, (&head, layer))?;
+                active += outlook.active;
             }
         }
         let stream = Stream {
@@ -134,19 +140,19 @@ impl<'s> Stream<'s> {
             finer,
             seed: (header.version > 1).then(|| head.seed()),
         };
-        stream.check_memory(outlook)?;
+        stream.check_memory(active)?;
         Ok(stream)
     }
 
     /// Refuses a stream whose context rule needs more memory than the feature is worth: rows of tens of millions of
-    /// elements.
-    fn check_memory(&self, outlook: Outlook) -> Result<()> {
+    /// elements. `active` counts the active channels of all layers.
+    fn check_memory(&self, active: usize) -> Result<()> {
         let Frame { layout, planes, blocks, .. } = &self.frame;
         let output = planes.feature.len() as u64 * layout.dtype.size() as u64;
         let positions = blocks.columns as u64 + 2;
         let needed = match self.frame.rule() {
             ContextRule::None => 0,
-            _ => positions * outlook.active.next_multiple_of(2) as u64,
+            _ => positions * active.next_multiple_of(2) as u64,
         };
         Limits::check("bytes for the contexts of a row", needed, output / 8 + (2 << 20))
     }

@@ -124,10 +124,11 @@ impl Decoder {
             Source::Profile(profile, quality) => Some((profile.hash, *quality)),
             Source::Plain(_) => None,
         };
+        let present = 1 + stream.finer.iter().flatten().count();
         let plan = match (&frame.source, stream.layers) {
             (Source::Profile(profile, _), Some((finest, count))) => {
                 layers.set(profile, finest, count);
-                &layers.plans[stream.finer.iter().flatten().count()]
+                &layers.plans[present - 1]
             }
             _ if wanted.is_none() || *planned != wanted => {
                 frame.make_plan(plan);
@@ -136,9 +137,9 @@ impl Decoder {
             }
             _ => &*plan,
         };
-        // Each worker has the contexts of a row and a strip of its own.
+        // Each worker has the contexts of a row and a strip of its own, of every layer.
         let output = frame.planes.feature.len() * frame.layout.dtype.size();
-        let own = plan.channels * frame.blocks.columns + (1 << 19);
+        let own = present * (plan.channels * frame.blocks.columns + (1 << 19));
         let desks = (desks, ((output / 8 + (4 << 20)) / own).max(1));
         let coding = stream.coding(kernels);
         restore(frame, plan, (feature, bottleneck), kernels, |sink| {

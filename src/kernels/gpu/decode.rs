@@ -97,7 +97,8 @@ impl Decoder {
         self.decode_batch(&[bytes]).pop().unwrap_or(Err(Error::Backend("nothing was decoded".into())))
     }
 
-    /// Decodes streams of any modes in one submission. The modes `Packed` and `Lossless` are decoded on the CPU.
+    /// Decodes streams of any modes in one submission. The modes `Packed` and `Lossless`, and streams of several layers, are
+    /// decoded on the CPU.
     ///
     /// # Errors
     /// Each stream has its own result, as [`Decoder::decode`].
@@ -112,7 +113,7 @@ impl Decoder {
     ///
     /// # Errors
     /// As [`Decoder::decode`]; the buffer is then unchanged or holds garbage. `InvalidInput` if the buffer does not fit,
-    /// `Unsupported` for streams of the modes `Packed` and `Lossless`.
+    /// `Unsupported` for streams of the modes `Packed` and `Lossless`, and of several layers.
     pub fn decode_into(&mut self, bytes: &[u8], target: &FeatureBuffer) -> Result<()> {
         let results = self.decode_batch_into(&[bytes], &[target]);
         results.into_iter().next().unwrap_or(Err(Error::Backend("nothing was decoded".into())))
@@ -172,7 +173,7 @@ impl Decoder {
                     results[i] = Some(match target {
                         Target::Host => self.cpu.decode(bytes).map(Some),
                         Target::Buffer(_) => Err(Error::Unsupported {
-                            what: "decoding a packed or lossless stream into a buffer of the GPU",
+                            what: "decoding a packed or lossless stream, or one of several layers, into a buffer of the GPU",
                         }),
                     });
                 }
