@@ -8,6 +8,7 @@ mod files;
 mod fitting;
 mod graph;
 mod images;
+mod lossy;
 mod measure;
 mod measurements;
 mod measuring;
@@ -24,7 +25,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
-use commands::{completions, decode, demo, encode, eval, fit, inspect};
+use commands::{completions, decode, demo, encode, eval, fit, inspect, loss};
 
 const ABOUT: &str = "Codec for neural feature maps
 
@@ -71,6 +72,8 @@ enum Command {
     Inspect(inspect::Args),
     /// Measure bytes against accuracy, beside JPEG, WebP and PNG of the input.
     Eval(eval::Args),
+    /// Measure accuracy over a link that loses datagrams.
+    Loss(loss::Args),
     /// Show it all on the built-in network and 1,000 images (the default).
     Demo(demo::Args),
     /// Print a completion script for a shell.
@@ -84,6 +87,7 @@ fn run(cli: Cli) -> Result<()> {
         Some(Command::Decode(args)) => decode::run(&args),
         Some(Command::Inspect(args)) => inspect::run(&args),
         Some(Command::Eval(args)) => eval::run(&args),
+        Some(Command::Loss(args)) => loss::run(&args),
         Some(Command::Demo(args)) => demo::run(&args),
         Some(Command::Completions(args)) => completions::run::<Cli>(&args),
         None => run(Cli::parse_from(["narrows", "demo"])),
