@@ -7,3 +7,4 @@ pub mod encode;
 pub mod eval;
 pub mod fit;
 pub mod inspect;
+pub mod plan;
