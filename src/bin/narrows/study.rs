@@ -9,9 +9,6 @@ use narrows::split::{Action, Estimate, Goal, Measurements, Planner, Power};
 pub const BANDWIDTHS: (f64, f64) = (37_500.0, 100e6);
 /// Bandwidths on a logarithmic grid between them.
 const GRID: usize = 480;
-/// Codecs of the input that only show what there is to compress.
-const UNCOMPRESSED: &str = "raw RGB";
-
 /// A way to run the network: on the device, by one codec of the input, or by one codec at one cut. It has settings.
 pub struct Way {
     /// In words, for example `JPEG` or `narrows @ block7`.
@@ -99,9 +96,14 @@ impl Study {
         study
     }
 
-    /// The ways that are as accurate as wanted, but for uncompressed input.
+    /// The ways that are as accurate as wanted; raw pixels, and codecs of the feature that narrows is measured beside, are
+    /// left to the table.
     pub fn drawn(&self) -> impl Iterator<Item = usize> + '_ {
-        (0..self.ways.len()).filter(|&way| self.ways[way].reaches && self.ways[way].codec != UNCOMPRESSED)
+        let is_drawn = |way: &Way| match way.cut {
+            Some(_) => way.codec.starts_with("narrows"),
+            None => way.codec != "raw RGB",
+        };
+        (0..self.ways.len()).filter(move |&way| self.ways[way].reaches && is_drawn(&self.ways[way]))
     }
 
     /// Least mean delay of a way at a bandwidth, in seconds, with a setting as accurate as wanted.
