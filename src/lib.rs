@@ -28,6 +28,7 @@
 )]
 
 mod backend;
+mod bottleneck;
 mod chunk;
 mod codec;
 #[cfg(feature = "exit")]
@@ -76,6 +77,7 @@ pub use kernels::gpu;
 #[doc = include_str!("../README.md")]
 struct Readme;
 
+pub mod datagram;
 pub mod raw;
 #[cfg(feature = "split")]
 pub mod split;
