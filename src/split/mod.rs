@@ -4,7 +4,6 @@
 //! best of them for the [`Conditions`](crate::Conditions) of the moment, which a [`LinkEstimate`] makes of the transfers
 //! that it has seen.
 
-mod crossing;
 mod deadline;
 mod goal;
 mod link;
@@ -12,7 +11,6 @@ mod measurements;
 mod planner;
 mod work;
 
-pub use crossing::crossing;
 pub use deadline::layers_by_deadline;
 pub use goal::{Estimate, Goal};
 pub use link::LinkEstimate;

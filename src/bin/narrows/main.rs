@@ -4,6 +4,7 @@ mod args;
 mod bd;
 mod codecs;
 mod commands;
+mod conditions;
 mod files;
 mod fitting;
 mod graph;
@@ -17,6 +18,7 @@ mod model;
 mod normalize;
 mod output;
 mod report;
+mod study;
 mod timing;
 
 use std::io::ErrorKind;
@@ -25,7 +27,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
-use commands::{completions, decode, demo, encode, eval, fit, inspect, loss};
+use commands::{completions, decode, demo, encode, eval, fit, inspect, loss, plan};
 
 const ABOUT: &str = "Codec for neural feature maps
 
@@ -74,6 +76,8 @@ enum Command {
     Eval(eval::Args),
     /// Measure accuracy over a link that loses datagrams.
     Loss(loss::Args),
+    /// Find the best cut and coding for given conditions; draw delay over bandwidth.
+    Plan(plan::Args),
     /// Show it all on the built-in network and 1,000 images (the default).
     Demo(demo::Args),
     /// Print a completion script for a shell.
@@ -88,6 +92,7 @@ fn run(cli: Cli) -> Result<()> {
         Some(Command::Inspect(args)) => inspect::run(&args),
         Some(Command::Eval(args)) => eval::run(&args),
         Some(Command::Loss(args)) => loss::run(&args),
+        Some(Command::Plan(args)) => plan::run(&args),
         Some(Command::Demo(args)) => demo::run(&args),
         Some(Command::Completions(args)) => completions::run::<Cli>(&args),
         None => run(Cli::parse_from(["narrows", "demo"])),

@@ -8,3 +8,4 @@ pub mod eval;
 pub mod fit;
 pub mod inspect;
 pub mod loss;
+pub mod plan;
