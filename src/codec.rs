@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use ndarray::ArrayD;
 
 use crate::backend::Backend;
-use crate::chunk::{self, ChunkReader, Coding, Worker};
+use crate::chunk::{self, ChunkReader, Coding, LayerScratch, Worker};
 use crate::container::{Header, Layout, MAX_LAYERS, Mode, Reader};
 use crate::error::{Error, Result};
 use crate::geometry::Grid;
@@ -107,6 +107,7 @@ struct Scratch {
     networks: NetworkScratch,
     plan: Plan,
     layers: LayerPlans,
+    layer_scratch: LayerScratch,
     /// Profile and quality index that `plan` is for.
     planned: Option<(u64, i16)>,
     params: Vec<u8>,
@@ -360,10 +361,10 @@ impl Encoder {
         let code = |index: i16, scratch: &mut Scratch, out: &mut Vec<u8>| {
             out.clear();
             let header = Header { profile: Some((profile.hash, index)), ..header };
-            let Scratch { plan, layers, symbols, workers, .. } = scratch;
+            let Scratch { plan, layers, layer_scratch, symbols, workers, .. } = scratch;
             if header.layers > 1 {
                 layers.set(profile, index, header.layers);
-                return chunk::encode_layers(&coding, header, layers, symbols, workers, out);
+                return chunk::encode_layers(&coding, header, layers, symbols, (workers, layer_scratch), out);
             }
             chunk::encode(&coding, header, &[], plan, symbols, workers, out)
         };
