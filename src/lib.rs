@@ -75,6 +75,8 @@ pub use kernels::gpu;
 #[doc = include_str!("../README.md")]
 struct Readme;
 
+#[cfg(feature = "exit")]
+pub mod exit;
 pub mod raw;
 #[cfg(feature = "split")]
 pub mod split;
