@@ -274,7 +274,9 @@ fn files_that_no_fit_writes_are_refused() {
     refused("/rule/curves/0/confidence/1", 0.into(), "`confidence`");
     refused("/rule/curves/0/right/0", 2.into(), "`right`");
     refused("/rule/curves/0/next/0/0", 0.5.into(), "`next`");
-    refused("/rule/curves/1/next/0", serde_json::json!([0.5, 0.5]), "`next`");
+    refused("/rule/curves/1/next", serde_json::json!([[1.0]]), "`next`");
+    refused("/rule/curves/1/rest_right", serde_json::json!([0.5]), "`rest_right`");
+    refused("/rule/curves/0/next_right/0", (-0.5).into(), "`next_right`");
     refused("/evidence/accuracy", 1.5.into(), "`accuracy`");
     assert!(Policy::from_json(b"").is_err() && Policy::from_json(b"[1]").is_err());
     assert!(Policy::from_json(&vec![b' '; 2 << 20]).is_err());

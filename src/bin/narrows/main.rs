@@ -4,11 +4,13 @@ mod args;
 mod bd;
 mod codecs;
 mod commands;
+mod conditions;
 mod files;
 mod fitting;
 mod graph;
 mod images;
 mod measure;
+mod measured;
 mod measurements;
 mod metrics;
 mod model;
@@ -23,7 +25,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
-use commands::{completions, decode, demo, encode, eval, fit, inspect};
+use commands::{completions, decode, demo, encode, eval, exit, fit, inspect};
 
 const ABOUT: &str = "Codec for neural feature maps
 
@@ -70,6 +72,8 @@ enum Command {
     Inspect(inspect::Args),
     /// Measure bytes against accuracy, beside JPEG, WebP and PNG of the input.
     Eval(eval::Args),
+    /// Fit a policy for early exits, and measure it beside simpler rules.
+    Exit(exit::Args),
     /// Show it all on the built-in network and 1,000 images (the default).
     Demo(demo::Args),
     /// Print a completion script for a shell.
@@ -83,6 +87,7 @@ fn run(cli: Cli) -> Result<()> {
         Some(Command::Decode(args)) => decode::run(&args),
         Some(Command::Inspect(args)) => inspect::run(&args),
         Some(Command::Eval(args)) => eval::run(&args),
+        Some(Command::Exit(args)) => exit::run(&args),
         Some(Command::Demo(args)) => demo::run(&args),
         Some(Command::Completions(args)) => completions::run::<Cli>(&args),
         None => run(Cli::parse_from(["narrows", "demo"])),

@@ -5,5 +5,6 @@ pub mod decode;
 pub mod demo;
 pub mod encode;
 pub mod eval;
+pub mod exit;
 pub mod fit;
 pub mod inspect;
