@@ -40,12 +40,15 @@ mod error;
 pub mod fuzzing;
 mod geometry;
 mod kernels;
+mod layers;
 mod limits;
 mod lossless;
 mod network;
 mod packed;
 mod plain;
 mod plan;
+#[cfg(feature = "exit")]
+mod power;
 mod profile;
 mod quality;
 mod rate;

@@ -3,9 +3,10 @@
 use serde_json::{Map, Value, json};
 
 use crate::error::{Error, Result};
-use crate::exit::costs::{Power, Rest, Route, Stage, Weights};
+use crate::exit::costs::{Rest, Route, Stage, Weights};
 use crate::exit::curves::{Curve, KNOTS};
 use crate::exit::policy::{Evidence, Policy, Rule};
+use crate::power::Power;
 
 /// What `kind` says in every file.
 const KIND: &str = "narrows exit policy";

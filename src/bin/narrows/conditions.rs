@@ -1,120 +1,102 @@
-//! Arguments that say what link, device and server are like, and what the device draws.
+//! The flags that say what link, device and server are like.
 
-use anyhow::{Result, bail};
 use clap::Args;
 use narrows::Conditions;
-use narrows::exit::Power;
 
 /// Link, device and server.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Conditions")]
 pub struct ConditionArgs {
-    /// Bits a second from the device to the server; k, M or G may follow.
-    #[arg(long, value_name = "BITS", value_parser = parse_bandwidth, default_value = "1M")]
+    /// Bits a second from the device to the server, for example 37.5k, 1M or 1.5G.
+    #[arg(long, value_name = "BITS/S", value_parser = parse_bandwidth, default_value = "1M")]
     pub bandwidth: f64,
-    /// Time of an empty message there and back; in seconds, or with ms or s.
-    #[arg(long, value_name = "TIME", value_parser = parse_time, default_value = "40ms")]
+    /// Time of an empty message there and back, for example 40ms or 0.5s.
+    #[arg(long, value_name = "TIME", value_parser = parse_seconds, default_value = "40ms")]
     pub round_trip: f64,
-    /// Time until an answer is worth nothing [default: none].
-    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    /// Time that a request waits at the server before its turn.
+    #[arg(long, value_name = "TIME", value_parser = parse_seconds, default_value = "0ms")]
+    pub server_wait: f64,
+    /// Time after which the answer is worth nothing [default: none].
+    #[arg(long, value_name = "TIME", value_parser = parse_seconds)]
     pub deadline: Option<f64>,
-    /// Speed of the device, 1 being the machine of the measurements.
-    #[arg(long, value_name = "X", default_value_t = 1.0)]
+    /// Speed of the device, where 1 is one thread of the machine that times were measured on: 0.1 is ten times slower.
+    #[arg(long, value_name = "X", value_parser = parse_speed, default_value_t = 1.0)]
     pub device_speed: f64,
-    /// Speed of the server, 1 being the machine of the measurements.
-    #[arg(long, value_name = "X", default_value_t = 1.0)]
+    /// Speed of the server, likewise.
+    #[arg(long, value_name = "X", value_parser = parse_speed, default_value_t = 1.0)]
     pub server_speed: f64,
 }
 
 impl ConditionArgs {
-    /// As conditions, with no wait at the server.
-    pub fn conditions(&self) -> Result<Conditions> {
-        let conditions = Conditions {
+    /// The conditions that the flags describe.
+    pub fn conditions(&self) -> Conditions {
+        Conditions {
             bandwidth: self.bandwidth,
             round_trip: self.round_trip,
-            wait: 0.0,
+            wait: self.server_wait,
             deadline: self.deadline.unwrap_or(f64::INFINITY),
             device_speed: self.device_speed,
             server_speed: self.server_speed,
-        };
-        conditions.checked()?;
-        Ok(conditions)
+        }
     }
 }
 
-/// What the device draws.
-#[derive(Debug, Args)]
-#[command(next_help_heading = "Energy, in watts above rest (defaults: one core of a Raspberry Pi 4, an LTE radio)")]
-pub struct PowerArgs {
-    /// While the device computes.
-    #[arg(long, value_name = "W", default_value_t = Power::default().compute)]
-    pub watts_compute: f64,
-    /// While it sends.
-    #[arg(long, value_name = "W", default_value_t = Power::default().send)]
-    pub watts_send: f64,
-    /// While it receives.
-    #[arg(long, value_name = "W", default_value_t = Power::default().receive)]
-    pub watts_receive: f64,
-    /// While it waits for an answer.
-    #[arg(long, value_name = "W", default_value_t = Power::default().idle)]
-    pub watts_idle: f64,
-}
-
-impl PowerArgs {
-    /// As power.
-    pub fn power(&self) -> Power {
-        let PowerArgs { watts_compute, watts_send, watts_receive, watts_idle } = *self;
-        Power { compute: watts_compute, send: watts_send, receive: watts_receive, idle: watts_idle }
-    }
-}
-
-/// `1M`, `37.5k`, `250000`: bits a second.
-pub fn parse_bandwidth(text: &str) -> Result<f64> {
-    let (number, unit) = split_unit(text);
-    let factor = match unit {
-        "" => 1.0,
-        "k" | "kbit" | "kbit/s" => 1e3,
-        "M" | "Mbit" | "Mbit/s" => 1e6,
-        "G" | "Gbit" | "Gbit/s" => 1e9,
-        _ => bail!("{text} is no bandwidth: write bits a second as 250000, 37.5k, 1M or 1G"),
+/// `37.5k`, `1M`, `2.5Mbit/s`, `64000`.
+pub fn parse_bandwidth(text: &str) -> Result<f64, String> {
+    let number = text.strip_suffix("bit/s").or(text.strip_suffix("bps")).unwrap_or(text).trim_end();
+    let (number, factor) = match number.chars().last() {
+        Some('k' | 'K') => (&number[..number.len() - 1], 1e3),
+        Some('M') => (&number[..number.len() - 1], 1e6),
+        Some('G') => (&number[..number.len() - 1], 1e9),
+        _ => (number, 1.0),
     };
-    match number.parse::<f64>() {
-        Ok(bits) if bits.is_finite() && bits > 0.0 => Ok(bits * factor),
-        _ => bail!("{text} is no bandwidth: write bits a second as 250000, 37.5k, 1M or 1G"),
-    }
+    let value = number.trim().parse::<f64>().ok().map(|value| value * factor);
+    let wanted = || format!("{text:?} is no bandwidth; write bits a second, for example 37.5k or 1M");
+    value.filter(|value| value.is_finite() && *value > 0.0).ok_or_else(wanted)
 }
 
-/// `0.04`, `40ms`, `2s`: seconds.
-pub fn parse_time(text: &str) -> Result<f64> {
-    let (number, unit) = split_unit(text);
-    let factor = match unit {
-        "" | "s" => 1.0,
-        "ms" => 1e-3,
-        "us" | "µs" => 1e-6,
-        _ => bail!("{text} is no time: write seconds as 0.04, or 40ms, or 2s"),
-    };
-    match number.parse::<f64>() {
-        Ok(time) if time.is_finite() && time >= 0.0 => Ok(time * factor),
-        _ => bail!("{text} is no time: write seconds as 0.04, or 40ms, or 2s"),
-    }
+/// `40ms`, `0.5s`, `200us`; 0 needs no unit.
+pub fn parse_seconds(text: &str) -> Result<f64, String> {
+    let units = [("ms", 1e-3), ("us", 1e-6), ("µs", 1e-6), ("s", 1.0)];
+    let found = units.iter().find_map(|&(unit, factor)| Some((text.strip_suffix(unit)?, factor)));
+    let (number, factor) = found.unwrap_or((text, if text.trim() == "0" { 1.0 } else { f64::NAN }));
+    let value = number.trim().parse::<f64>().ok().map(|value| value * factor);
+    let wanted = || format!("{text:?} is no time; write it with its unit, for example 40ms or 0.5s");
+    value.filter(|value| value.is_finite() && *value >= 0.0).ok_or_else(wanted)
 }
 
-/// A number and what follows it.
-fn split_unit(text: &str) -> (&str, &str) {
-    let end = text.find(|c: char| !(c.is_ascii_digit() || c == '.' || c == '-')).unwrap_or(text.len());
-    let (number, unit) = text.split_at(end);
-    (number, unit.trim())
+fn parse_speed(text: &str) -> Result<f64, String> {
+    let value = text.trim().parse::<f64>().ok();
+    let wanted = || format!("{text:?} is no speed; write a factor above 0, for example 0.2");
+    value.filter(|value| value.is_finite() && *value > 0.0).ok_or_else(wanted)
 }
 
-/// `1 Mbit/s`, `37.5 kbit/s`.
+/// A bandwidth for people: `37.5 kbit/s`.
 pub fn bandwidth_text(bits: f64) -> String {
     let (value, unit) = match bits {
-        bits if bits >= 1e9 => (bits / 1e9, "Gbit/s"),
-        bits if bits >= 1e6 => (bits / 1e6, "Mbit/s"),
-        bits if bits >= 1e3 => (bits / 1e3, "kbit/s"),
-        bits => (bits, "bit/s"),
+        _ if bits >= 0.9995e9 => (bits / 1e9, "Gbit/s"),
+        _ if bits >= 0.9995e6 => (bits / 1e6, "Mbit/s"),
+        _ if bits >= 0.9995e3 => (bits / 1e3, "kbit/s"),
+        _ => (bits, "bit/s"),
     };
-    format!("{} {unit}", (value * 1000.0).round() / 1000.0)
+    format!("{} {unit}", three_digits(value))
+}
+
+/// A time for people: `12.3 ms`.
+pub fn seconds_text(seconds: f64) -> String {
+    match seconds {
+        _ if seconds == f64::INFINITY => "never".into(),
+        _ if seconds >= 0.9995 => format!("{} s", three_digits(seconds)),
+        _ if seconds >= 0.9995e-3 || seconds == 0.0 => format!("{} ms", three_digits(seconds * 1e3)),
+        _ => format!("{} µs", three_digits(seconds * 1e6)),
+    }
+}
+
+/// Three digits that count, without needless zeros: `1230`, `12.3`, `0.123`.
+fn three_digits(value: f64) -> String {
+    let digits = if value <= 0.0 { 0 } else { (2 - value.log10().floor() as i32).clamp(0, 6) as usize };
+    let text = format!("{value:.digits$}");
+    if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_string() } else { text }
 }
 
 #[cfg(test)]
@@ -122,14 +104,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn units_are_understood() {
-        let bits = ["250000", "37.5k", "1M", "2.5 Mbit/s"].map(|text| parse_bandwidth(text).unwrap());
-        assert_eq!(bits, [250_000.0, 37_500.0, 1e6, 2.5e6]);
-        assert_eq!(["0.04", "40ms", "2s"].map(|text| parse_time(text).unwrap()), [0.04, 0.04, 2.0]);
-        for bad in ["", "M", "-1", "0", "1m", "1e", "NaN"] {
-            assert!(parse_bandwidth(bad).is_err(), "{bad}");
+    fn bandwidths_and_times_are_read_and_written() {
+        let read = ["37.5k", "1M", "2.5 Mbit/s", "64000", "1G", "300bps"].map(|text| parse_bandwidth(text).unwrap());
+        assert_eq!(read, [37_500.0, 1e6, 2.5e6, 64_000.0, 1e9, 300.0]);
+        let read = ["40ms", "0.5s", "200us", "0", "1 s"].map(|text| parse_seconds(text).unwrap());
+        assert_eq!(read, [0.04, 0.5, 0.0002, 0.0, 1.0]);
+        for bad in ["", "fast", "1T", "-1M", "0", "M", "µ"] {
+            assert!(parse_bandwidth(bad).is_err(), "{bad:?}");
         }
-        assert!(parse_time("-1").is_err() && parse_time("40 min").is_err() && parse_time("").is_err());
-        assert_eq!([1e6, 37_500.0, 12.0].map(bandwidth_text), ["1 Mbit/s", "37.5 kbit/s", "12 bit/s"]);
+        for bad in ["", "40", "ms", "-1ms", "infs"] {
+            assert!(parse_seconds(bad).is_err(), "{bad:?}");
+        }
+        assert_eq!(
+            [37_500.0, 1e6, 123_456_789.0, 999.96].map(bandwidth_text),
+            ["37.5 kbit/s", "1 Mbit/s", "123 Mbit/s", "1 kbit/s"]
+        );
+        assert_eq!([0.04, 1.234, 0.000_056_7, 0.0].map(seconds_text), ["40 ms", "1.23 s", "56.7 µs", "0 ms"]);
+        assert_eq!(seconds_text(f64::INFINITY), "never");
     }
 }

@@ -12,10 +12,12 @@ mod images;
 mod measure;
 mod measured;
 mod measurements;
+mod measuring;
 mod metrics;
 mod model;
 mod normalize;
 mod output;
+mod power;
 mod report;
 mod timing;
 

@@ -1,12 +1,11 @@
-//! Measurement files as commands read them, and codings by name.
+//! Measurement files as commands read them, and actions by name.
 
 use std::collections::HashSet;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use narrows::Conditions;
-use narrows::exit::Power;
-use narrows::split::{Coding, Cut, Measurements};
+use narrows::split::{Action, Measurements};
 
 use crate::files;
 
@@ -23,8 +22,8 @@ pub fn load(path: &Path) -> Result<Measurements> {
 /// Two files of one network: same exits, cuts and codings, in the same order, and no image in both.
 pub fn check_pair(fit: &Measurements, test: &Measurements) -> Result<()> {
     let exits = |m: &Measurements| m.exits.iter().map(|exit| exit.name.clone()).collect::<Vec<_>>();
-    let codings = |m: &Measurements| all(m).into_iter().map(|way| way.name()).collect::<Vec<_>>();
-    if exits(fit) != exits(test) || codings(fit) != codings(test) || fit.classes != test.classes {
+    let actions = |m: &Measurements| m.actions().map(|action| m.name(action)).collect::<Vec<_>>();
+    if exits(fit) != exits(test) || actions(fit) != actions(test) || fit.classes != test.classes {
         bail!("the two measurement files differ in exits, cuts or codecs: measure both with the same command");
     }
     let key = |m: &Measurements, image: usize| -> Vec<u32> {
@@ -39,66 +38,39 @@ pub fn check_pair(fit: &Measurements, test: &Measurements) -> Result<()> {
     Ok(())
 }
 
-/// A way to send: the input or the feature at a cut, in a coding.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Way<'a> {
-    /// The number of the cut, and the cut; `None` if the input is sent.
-    pub cut: Option<(usize, &'a Cut)>,
-    /// The number of the coding there, and the coding.
-    pub coding: (usize, &'a Coding),
-}
-
-impl<'a> Way<'a> {
-    /// `narrows x1 @ cut` or `JPEG q75`.
-    pub fn name(&self) -> String {
-        let coding = self.coding.1;
-        let name = format!("{} {}", coding.codec, coding.setting).trim_end().to_string();
-        self.cut.map_or(name.clone(), |(_, cut)| format!("{name} @ {}", cut.name))
-    }
-
-    /// Mean seconds to the answer, exits left out.
-    pub fn delay(&self, measurements: &Measurements, conditions: &Conditions) -> f64 {
-        let route = measurements.direct_route(self.cut.map(|(_, cut)| cut), Some(self.coding.1));
-        route.at_rest(conditions, &Power::default()).delay
-    }
-}
-
-/// All ways to send.
-pub fn all(measurements: &Measurements) -> Vec<Way<'_>> {
-    let inputs = measurements.inputs.iter().enumerate().map(|coding| Way { cut: None, coding });
-    let cuts = measurements.cuts.iter().enumerate();
-    let features =
-        cuts.flat_map(|cut| cut.1.codings.iter().enumerate().map(move |coding| Way { cut: Some(cut), coding }));
-    inputs.chain(features).collect()
-}
-
-/// The way of this name; the name of the cut may be left out where it is clear. The error lists all.
-pub fn named<'a>(measurements: &'a Measurements, name: &str) -> Result<Way<'a>> {
-    let ways = all(measurements);
-    let short = |way: &Way<'_>| format!("{} {}", way.coding.1.codec, way.coding.1.setting).trim_end().to_string();
-    let exact: Vec<&Way<'_>> = ways.iter().filter(|way| way.name() == name).collect();
-    let near: Vec<&Way<'_>> = ways.iter().filter(|way| short(way) == name).collect();
+/// The action of this name; the name of the cut may be left out where it is clear. The error lists all.
+pub fn named(measured: &Measurements, name: &str) -> Result<Action> {
+    let matching = |of: &dyn Fn(Action) -> bool| measured.actions().filter(|&action| of(action)).collect::<Vec<_>>();
+    let exact = matching(&|action| measured.name(action) == name);
+    let short = |action| measured.name(action).split(" @ ").next().unwrap_or_default().to_string();
+    let near = matching(&|action| short(action) == name);
     match (&exact[..], &near[..]) {
-        ([way], _) | ([], [way]) => Ok(**way),
+        ([action], _) | ([], [action]) => Ok(*action),
         _ => {
-            let names: Vec<String> = ways.iter().map(Way::name).collect();
+            let names: Vec<String> = measured.actions().map(|action| measured.name(action)).collect();
             let what = if near.len() > 1 { "is measured at several cuts" } else { "is not measured" };
             bail!("`{name}` {what}; there are: {}", names.join(", "))
         }
     }
 }
 
-/// The fastest way at which the accuracy is reached, the most accurate one if none reaches it.
-pub fn fastest<'a>(
-    measurements: &Measurements,
-    ways: impl IntoIterator<Item = Way<'a>>,
+/// Seconds that an action takes on the average image, exits left out.
+pub fn delay(measured: &Measurements, action: Action, conditions: &Conditions) -> f64 {
+    let bytes = measured.coding(action).map_or(0.0, |coding| coding.mean_bytes());
+    measured.work(action).map_or(f64::INFINITY, |work| work.delay(bytes, conditions))
+}
+
+/// The fastest action at which the accuracy is reached, the most accurate one if none reaches it.
+pub fn fastest(
+    measured: &Measurements,
+    actions: impl Iterator<Item = Action>,
     conditions: &Conditions,
     accuracy: f64,
-) -> Option<Way<'a>> {
-    let right = |way: &Way<'_>| way.coding.1.share_of(&measurements.labels);
-    let ways: Vec<Way<'a>> = ways.into_iter().collect();
-    let delay = |way: &Way<'_>| way.delay(measurements, conditions);
-    let enough = ways.iter().filter(|way| right(way) >= accuracy);
-    let fast = enough.min_by(|a, b| delay(a).total_cmp(&delay(b)));
-    fast.or_else(|| ways.iter().max_by(|a, b| right(a).total_cmp(&right(b)))).copied()
+) -> Option<Action> {
+    let actions: Vec<Action> = actions.collect();
+    let seconds = |action: &Action| delay(measured, *action, conditions);
+    let right = |action: &Action| measured.accuracy(*action);
+    let enough = actions.iter().filter(|action| right(action) >= accuracy);
+    let fast = enough.min_by(|a, b| seconds(a).total_cmp(&seconds(b)));
+    fast.or_else(|| actions.iter().max_by(|a, b| right(a).total_cmp(&right(b)))).copied()
 }

@@ -2,15 +2,16 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use narrows::Conditions;
 use narrows::exit::{Outcome, Policy, Target, Weights};
-use narrows::split::Measurements;
+use narrows::split::{Action, Measurements};
 use serde_json::{Value, json};
 
-use crate::conditions::{ConditionArgs, PowerArgs, bandwidth_text};
-use crate::measured::{self, Way};
+use crate::conditions::{ConditionArgs, bandwidth_text, seconds_text};
+use crate::measured;
 use crate::output::{note, print, print_json, write};
+use crate::power::PowerArgs;
 use crate::report::{align, wrap};
 
 const EXAMPLES: &str = "\
@@ -35,7 +36,7 @@ pub struct Args {
     /// What is fitted is fitted to these, of other images.
     #[arg(long, value_name = "FILE", help_heading = "Measurements")]
     fit_measurements: PathBuf,
-    /// What is sent where no exit answers, for example "narrows x1"; "nothing" runs the network on the device to its end
+    /// What is sent where no exit answers, for example "narrows x1"; "local" runs the network on the device to its end
     /// [default: the fastest coding of a cut that is at most --loss below the uncut network, or reaches --target].
     #[arg(long, value_name = "CODING", help_heading = "Policy")]
     send: Option<String>,
@@ -85,7 +86,7 @@ pub fn run(args: &Args) -> Result<()> {
         bail!("{} has no exits: measure with `narrows eval --exit NAME`", args.measurements.display());
     }
     measured::check_pair(&fit, &test)?;
-    let conditions = args.conditions.conditions()?;
+    let conditions = args.conditions.conditions();
     let weights = Weights {
         delay: args.weigh_delay,
         energy: args.weigh_energy,
@@ -93,13 +94,13 @@ pub fn run(args: &Args) -> Result<()> {
         power: args.power.power(),
     };
     let target = args.target.map_or(Target::loss(args.loss / 100.0), Target::accuracy).certainty(args.certainty);
-    let way = chosen(args, &fit, &conditions)?;
-    let rows = rows(&fit, &test, way.as_ref(), weights, &conditions, target)?;
-    let moved = moved(&rows[0].policy, &test, way.as_ref(), &conditions)?;
+    let action = chosen(args, &fit, &conditions)?;
+    let rows = rows(&fit, &test, action, weights, &conditions, target)?;
+    let moved = moved(&rows[0].policy, &test, action, &conditions)?;
     if let Some(path) = &args.out {
         write(path, rows[0].policy.to_json().as_bytes())?;
     }
-    let sent = way.map_or("nothing: the network runs on the device to its end".to_string(), |way| way.name());
+    let sent = fit.name(action);
     if args.json {
         return print_json(&report(&rows, &moved, &test, &sent, &conditions));
     }
@@ -117,39 +118,31 @@ pub fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// What is sent where no exit answers.
-fn chosen<'a>(args: &Args, fit: &'a Measurements, conditions: &Conditions) -> Result<Option<Way<'a>>> {
-    match args.send.as_deref() {
-        Some("nothing") => Ok(None),
-        Some(name) => measured::named(fit, name).map(Some),
-        None => {
-            let equal = fit.answers.iter().zip(&fit.labels).filter(|(answer, label)| answer == label).count();
-            let uncut = equal as f64 / fit.images() as f64;
-            let accuracy = args.target.unwrap_or(uncut - args.loss / 100.0);
-            let cuts = measured::all(fit).into_iter().filter(|way| way.cut.is_some());
-            match measured::fastest(fit, cuts, conditions, accuracy) {
-                Some(way) => Ok(Some(way)),
-                None => bail!("no cut was measured: name what is sent with --send, or measure with `eval --cut NAME`"),
-            }
-        }
+/// What is done where no exit answers.
+fn chosen(args: &Args, fit: &Measurements, conditions: &Conditions) -> Result<Action> {
+    if let Some(name) = &args.send {
+        return measured::named(fit, name);
     }
+    let accuracy = args.target.unwrap_or(fit.accuracy(Action::Local) - args.loss / 100.0);
+    let cuts = fit.actions().filter(|action| matches!(action, Action::Split { .. }));
+    measured::fastest(fit, cuts, conditions, accuracy)
+        .context("no cut was measured: name what is sent with --send, or measure with `eval --cut NAME`")
 }
 
 /// The policy, then what it is compared with, all measured on the test images.
 fn rows(
     fit: &Measurements,
     test: &Measurements,
-    way: Option<&Way<'_>>,
+    action: Action,
     weights: Weights,
     conditions: &Conditions,
     target: Target,
 ) -> Result<Vec<Row>> {
-    let (cut, coding) = (way.and_then(|way| way.cut).map(|(_, cut)| cut), way.map(|way| way.coding.1));
-    let samples = fit.exit_samples(coding);
-    let route = fit.exit_route(cut, coding);
-    let on_test = way.map(|way| same(test, way));
-    let seen = test.exit_samples(on_test);
-    let whole = test.exit_samples(None);
+    let none = "no such action";
+    let (samples, route) = fit.exit_samples(action).zip(fit.exit_route(action)).context(none)?;
+    let seen = test.exit_samples(action).context(none)?;
+    let whole = test.exit_samples(Action::Local).context(none)?;
+    let direct = |action| fit.direct_route(action).context(none);
     let fits = [
         ("priced (the policy)", Policy::fit(&samples, route.clone(), weights, conditions, target)?),
         ("one threshold", Policy::single_threshold(&samples, route.clone(), weights, conditions, target)?),
@@ -167,10 +160,11 @@ fn rows(
         rows.push(Row { name, policy, outcome, met: None });
         Ok(())
     };
-    if coding.is_some() {
-        plain("always offload".into(), Policy::never(fit.classes, fit.direct_route(cut, coding)), &seen)?;
+    if action != Action::Local {
+        plain("always offload".into(), Policy::never(fit.classes, direct(action)?), &seen)?;
     }
-    plain("whole network on the device".into(), Policy::never(fit.classes, fit.direct_route(None, None)), &whole)?;
+    let local = Policy::never(fit.classes, direct(Action::Local)?);
+    plain("whole network on the device".into(), local, &whole)?;
     for (i, exit) in fit.exits.iter().enumerate() {
         // Earlier exits need not be computed then.
         let mut route = route.clone();
@@ -180,23 +174,12 @@ fn rows(
     Ok(rows)
 }
 
-/// The same coding in the other file.
-fn same<'a>(test: &'a Measurements, way: &Way<'_>) -> &'a narrows::split::Coding {
-    match way.cut {
-        Some((cut, _)) => &test.cuts[cut].codings[way.coding.0],
-        None => &test.inputs[way.coding.0],
-    }
-}
-
 /// What the policy does at other bandwidths than it was fitted for.
-fn moved(
-    policy: &Policy,
-    test: &Measurements,
-    way: Option<&Way<'_>>,
-    conditions: &Conditions,
-) -> Result<Vec<(f64, Outcome)>> {
-    let Some(way) = way else { return Ok(Vec::new()) };
-    let samples = test.exit_samples(Some(same(test, way)));
+fn moved(policy: &Policy, test: &Measurements, action: Action, conditions: &Conditions) -> Result<Vec<(f64, Outcome)>> {
+    if action == Action::Local {
+        return Ok(Vec::new());
+    }
+    let samples = test.exit_samples(action).context("no such action")?;
     let at = |factor: f64| {
         let bandwidth = conditions.bandwidth * factor;
         Ok((bandwidth, policy.evaluate(&samples, &Conditions { bandwidth, ..*conditions })?))
@@ -240,17 +223,17 @@ fn text(
     let temperatures: Vec<String> =
         (0..policy.exits()).map(|exit| format!("{:.2}", policy.temperature(exit))).collect();
     let deadline = match conditions.deadline {
-        deadline if deadline.is_finite() => format!("deadline {:.0} ms", 1e3 * deadline),
+        deadline if deadline.is_finite() => format!("deadline {}", seconds_text(deadline)),
         _ => "no deadline".into(),
     };
     let about = format!(
-        "{}: fitted on {} images, measured on {} others. Target: {target}, certainty {certainty}. Sent where no exit answers: \
-         {sent}. {}, {:.0} ms round trip, {deadline}, device speed {}, server speed {}. Temperatures {}.",
+        "{}: fitted on {} images, measured on {} others. Target: {target}, certainty {certainty}. Where no exit answers: \
+         {sent}. {}, {} round trip, {deadline}, device speed {}, server speed {}. Temperatures {}.",
         fit.model,
         fit.images(),
         test.images(),
         bandwidth_text(conditions.bandwidth),
-        1e3 * conditions.round_trip,
+        seconds_text(conditions.round_trip),
         conditions.device_speed,
         conditions.server_speed,
         temperatures.join(", "),
