@@ -81,5 +81,7 @@ struct Readme;
 #[cfg(feature = "exit")]
 pub mod exit;
 pub mod raw;
+#[cfg(feature = "simulate")]
+pub mod simulate;
 #[cfg(feature = "split")]
 pub mod split;

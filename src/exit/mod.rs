@@ -61,7 +61,7 @@ mod samples;
 mod softmax;
 mod temperature;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use crate::power::Power;
 pub use bound::Target;

@@ -43,15 +43,15 @@ impl Draws {
 }
 
 /// Images with a hardness of their own, that exits see better and better, and the rest best.
-struct Set {
-    labels: Vec<u32>,
-    exits: Vec<Vec<Vec<f32>>>,
-    answers: Vec<u32>,
-    bytes: Vec<u32>,
+pub(crate) struct Set {
+    pub labels: Vec<u32>,
+    pub exits: Vec<Vec<Vec<f32>>>,
+    pub answers: Vec<u32>,
+    pub bytes: Vec<u32>,
 }
 
 impl Set {
-    fn new(seed: u64, images: usize, signals: &[f64]) -> Set {
+    pub fn new(seed: u64, images: usize, signals: &[f64]) -> Set {
         const CLASSES: usize = 6;
         let mut draws = Draws::new(seed);
         let mut set = Set {
