@@ -75,6 +75,8 @@ pub use kernels::gpu;
 #[doc = include_str!("../README.md")]
 struct Readme;
 
+#[cfg(feature = "link")]
+pub mod link;
 pub mod raw;
 #[cfg(feature = "split")]
 pub mod split;

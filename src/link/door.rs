@@ -1,0 +1,334 @@
+//! The door: what comes in is counted, has a place and a time, or is told to come again.
+
+use std::convert::Infallible;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
+use tonic::body::Body;
+use tonic::codegen::http::{HeaderMap, Request, Response};
+use tonic::codegen::{BoxFuture, Service};
+use tonic::server::NamedService;
+use tonic::transport::server::TlsConnectInfo;
+use tonic::{Code, Status};
+
+use super::bounds::Bounds;
+use super::connections::{Busy, Peer};
+use super::metrics::Metrics;
+use super::retry::with_hint;
+
+/// Time in which a place that was taken back is free.
+const HANDOVER: Duration = Duration::from_millis(100);
+/// So much before the deadline the answer that it has passed is sent.
+const EARLY: Duration = Duration::from_millis(2);
+
+/// Places for requests.
+pub(crate) struct Gate {
+    places: Arc<Semaphore>,
+    taken: Mutex<Vec<Weak<Ticket>>>,
+    bounds: Bounds,
+    metrics: Metrics,
+}
+
+/// The place of one request.
+pub(crate) struct Ticket {
+    /// When its time is over.
+    pub deadline: Instant,
+    /// True if the request said so itself.
+    pub has_deadline: bool,
+    since: Instant,
+    /// False while its message is still being received.
+    read: AtomicBool,
+    evicted: Notify,
+    metrics: Metrics,
+    _place: OwnedSemaphorePermit,
+    _busy: Option<Busy>,
+}
+
+impl Ticket {
+    /// Says whether a message is being waited for: such a request may lose its place.
+    pub fn reads(&self, reads: bool) {
+        self.read.store(!reads, Relaxed);
+    }
+
+    /// Waits until the place is taken back; the status says why.
+    pub async fn evicted(&self) -> Status {
+        self.evicted.notified().await;
+        with_hint(
+            Status::resource_exhausted("the request came too slowly, and its place was needed: try again"),
+            Duration::from_secs(1),
+        )
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        self.metrics.in_flight.dec();
+    }
+}
+
+impl Gate {
+    pub fn new(bounds: &Bounds, metrics: &Metrics) -> Arc<Gate> {
+        Arc::new(Gate {
+            places: Arc::new(Semaphore::new(bounds.requests)),
+            taken: Mutex::default(),
+            bounds: bounds.clone(),
+            metrics: metrics.clone(),
+        })
+    }
+
+    /// A place; if there is none, that of the request that has been received longest, if for longer than patience allows.
+    async fn enter(&self, timeout: Option<Duration>, busy: Option<Busy>) -> Result<Arc<Ticket>, Status> {
+        let place = match self.places.clone().try_acquire_owned() {
+            Ok(place) => Some(place),
+            Err(_) if self.evict() => {
+                let place = tokio::time::timeout(HANDOVER, self.places.clone().acquire_owned()).await;
+                place.ok().and_then(Result::ok)
+            }
+            Err(_) => None,
+        };
+        let Some(place) = place else {
+            let most = self.bounds.requests;
+            let status = Status::resource_exhausted(format!("{most} requests are in flight: try again later"));
+            return Err(with_hint(status, Duration::from_millis(50)));
+        };
+        let since = Instant::now();
+        let time = timeout.unwrap_or(self.bounds.request).min(self.bounds.request);
+        let ticket = Arc::new(Ticket {
+            deadline: since + time,
+            has_deadline: timeout.is_some(),
+            since,
+            read: AtomicBool::new(false),
+            evicted: Notify::new(),
+            metrics: self.metrics.clone(),
+            _place: place,
+            _busy: busy,
+        });
+        self.metrics.in_flight.inc();
+        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        taken.retain(|ticket| ticket.strong_count() > 0);
+        taken.push(Arc::downgrade(&ticket));
+        Ok(ticket)
+    }
+
+    /// Takes a place back; true if there was one to take.
+    fn evict(&self) -> bool {
+        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let slowest = taken
+            .iter()
+            .enumerate()
+            .filter_map(|(i, ticket)| Some((i, ticket.upgrade()?)))
+            .filter(|(_, ticket)| !ticket.read.load(Relaxed) && ticket.since.elapsed() >= self.bounds.patience)
+            .min_by_key(|(_, ticket)| ticket.since);
+        let Some((i, ticket)) = slowest else { return false };
+        taken.swap_remove(i);
+        ticket.evicted.notify_one();
+        true
+    }
+}
+
+/// A service behind a door.
+#[derive(Clone)]
+pub(crate) struct Door<S> {
+    inner: S,
+    gate: Arc<Gate>,
+}
+
+impl<S> Door<S> {
+    pub fn new(inner: S, gate: Arc<Gate>) -> Self {
+        Door { inner, gate }
+    }
+}
+
+impl<S: NamedService> NamedService for Door<S> {
+    const NAME: &'static str = S::NAME;
+}
+
+impl<S> Service<Request<Body>> for Door<S>
+where
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send,
+{
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = BoxFuture<Response<Body>, Infallible>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let next = self.inner.clone();
+        // The service that is ready is the one that is called.
+        let mut inner = std::mem::replace(&mut self.inner, next);
+        let gate = self.gate.clone();
+        Box::pin(async move {
+            let started = Instant::now();
+            let method = method(request.uri().path());
+            let address = peer(&request).map(|peer| peer.address);
+            let response = match admitted(&mut inner, request, &gate, method).await {
+                Ok(response) => told(response, &gate.bounds),
+                Err(status) => status.into_http(),
+            };
+            let code =
+                response.headers().get(Status::GRPC_STATUS).map_or(Code::Ok, |code| Code::from_bytes(code.as_bytes()));
+            if code != Code::Ok {
+                tracing::debug!(?address, method, code = name(code), "not answered");
+            }
+            gate.metrics.calls.with_label_values(&[method, name(code)]).inc();
+            gate.metrics.call_seconds.with_label_values(&[method]).observe(started.elapsed().as_secs_f64());
+            Ok(response)
+        })
+    }
+}
+
+/// Runs a request in its place and its time.
+async fn admitted<S>(
+    inner: &mut S,
+    mut request: Request<Body>,
+    gate: &Gate,
+    method: &str,
+) -> Result<Response<Body>, Status>
+where
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
+{
+    let busy = peer(&request).map(|peer| peer.connection.begin());
+    let timeout = timeout(request.headers());
+    if !matches!(method, "ModelInfer" | "ModelStreamInfer") {
+        // Questions are small, and are answered when the server is full too.
+        let time = timeout.unwrap_or(gate.bounds.request).min(gate.bounds.request);
+        return match tokio::time::timeout(time, inner.call(request)).await {
+            Ok(response) => response.map_err(|never| match never {}),
+            Err(_) => Err(Status::deadline_exceeded("the request did not come in its time")),
+        };
+    }
+    let ticket = gate.enter(timeout, busy).await?;
+    request.extensions_mut().insert(ticket.clone());
+    let time = ticket.deadline.checked_sub(EARLY).unwrap_or(ticket.deadline);
+    tokio::select! {
+        biased;
+        response = inner.call(request) => response.map_err(|never| match never {}),
+        status = ticket.evicted() => Err(status),
+        () = tokio::time::sleep_until(time) => Err(Status::deadline_exceeded("the answer was not ready in the time that there was")),
+    }
+}
+
+/// The peer of a request, with TLS or without.
+pub(crate) fn peer<T>(request: &Request<T>) -> Option<&Peer> {
+    let extensions = request.extensions();
+    extensions.get::<Peer>().or_else(|| Some(extensions.get::<TlsConnectInfo<Peer>>()?.get_ref()))
+}
+
+/// A message that was too large gets the code that gRPC has for it, and says what to do.
+fn told(response: Response<Body>, bounds: &Bounds) -> Response<Body> {
+    let code = response.headers().get(Status::GRPC_STATUS);
+    if code.is_none_or(|code| Code::from_bytes(code.as_bytes()) != Code::OutOfRange) {
+        return response;
+    }
+    let most = bounds.message;
+    Status::resource_exhausted(format!(
+        "the message is longer than the {most} bytes that are taken: send fewer items at once"
+    ))
+    .into_http()
+}
+
+/// The time that a client gives, in the header of gRPC's protocol.
+fn timeout(headers: &HeaderMap) -> Option<Duration> {
+    let text = headers.get("grpc-timeout")?.to_str().ok()?;
+    let (number, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    let number: u64 = number.parse().ok().filter(|_| number.len() <= 8)?;
+    Some(match unit {
+        "H" => Duration::from_secs(3600 * number),
+        "M" => Duration::from_secs(60 * number),
+        "S" => Duration::from_secs(number),
+        "m" => Duration::from_millis(number),
+        "u" => Duration::from_micros(number),
+        "n" => Duration::from_nanos(number),
+        _ => return None,
+    })
+}
+
+/// The method in a path, if it is one of ours: what strangers write is no label of a metric.
+fn method(path: &str) -> &'static str {
+    const METHODS: [&str; 7] = [
+        "ServerLive",
+        "ServerReady",
+        "ModelReady",
+        "ServerMetadata",
+        "ModelMetadata",
+        "ModelInfer",
+        "ModelStreamInfer",
+    ];
+    let name = path.rsplit('/').next().unwrap_or_default();
+    METHODS.into_iter().find(|method| *method == name).unwrap_or("other")
+}
+
+/// The name of a code, as gRPC's documents have it.
+pub(crate) fn name(code: Code) -> &'static str {
+    match code {
+        Code::Ok => "OK",
+        Code::Cancelled => "CANCELLED",
+        Code::Unknown => "UNKNOWN",
+        Code::InvalidArgument => "INVALID_ARGUMENT",
+        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
+        Code::NotFound => "NOT_FOUND",
+        Code::AlreadyExists => "ALREADY_EXISTS",
+        Code::PermissionDenied => "PERMISSION_DENIED",
+        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
+        Code::FailedPrecondition => "FAILED_PRECONDITION",
+        Code::Aborted => "ABORTED",
+        Code::OutOfRange => "OUT_OF_RANGE",
+        Code::Unimplemented => "UNIMPLEMENTED",
+        Code::Internal => "INTERNAL",
+        Code::Unavailable => "UNAVAILABLE",
+        Code::DataLoss => "DATA_LOSS",
+        Code::Unauthenticated => "UNAUTHENTICATED",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn timeouts_are_read_as_the_protocol_has_them() {
+        let timeout =
+            |text: &str| timeout(&[("grpc-timeout".parse().unwrap(), text.parse().unwrap())].into_iter().collect());
+        assert_eq!(timeout("150m"), Some(Duration::from_millis(150)));
+        assert_eq!(timeout("2S"), Some(Duration::from_secs(2)));
+        assert_eq!(timeout("99999999H"), Some(Duration::from_secs(99_999_999 * 3600)));
+        for bad in ["", "m", "1", "1x", "-1m", "123456789n", "1 m"] {
+            assert_eq!(timeout(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn labels_are_our_own() {
+        assert_eq!(method("/inference.GRPCInferenceService/ModelInfer"), "ModelInfer");
+        assert_eq!(method("/inference.GRPCInferenceService/../../x"), "other");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_slow_request_gives_its_place_to_another() {
+        let bounds = Bounds { requests: 2, patience: Duration::from_secs(1), ..Bounds::default() };
+        let gate = Gate::new(&bounds, &Metrics::new().unwrap());
+        let read = gate.enter(None, None).await.unwrap();
+        read.reads(false);
+        let slow = gate.enter(None, None).await.unwrap();
+        // Too early: nobody has been slow for long enough.
+        assert_eq!(gate.enter(None, None).await.err().map(|status| status.code()), Some(Code::ResourceExhausted));
+        tokio::time::advance(Duration::from_secs(2)).await;
+        let waits = tokio::spawn(async move {
+            let status = slow.evicted().await;
+            drop(slow);
+            status
+        });
+        let third = gate.enter(None, None).await;
+        assert!(third.is_ok());
+        assert_eq!(waits.await.unwrap().code(), Code::ResourceExhausted);
+        assert_eq!(gate.metrics.in_flight.get(), 2);
+    }
+}
