@@ -311,24 +311,27 @@ mod tests {
         assert_eq!(method("/inference.GRPCInferenceService/../../x"), "other");
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn a_slow_request_gives_its_place_to_another() {
-        let bounds = Bounds { requests: 2, patience: Duration::from_secs(1), ..Bounds::default() };
-        let gate = Gate::new(&bounds, &Metrics::new().unwrap());
-        let read = gate.enter(None, None).await.unwrap();
-        read.reads(false);
-        let slow = gate.enter(None, None).await.unwrap();
-        // Too early: nobody has been slow for long enough.
-        assert_eq!(gate.enter(None, None).await.err().map(|status| status.code()), Some(Code::ResourceExhausted));
-        tokio::time::advance(Duration::from_secs(2)).await;
-        let waits = tokio::spawn(async move {
-            let status = slow.evicted().await;
-            drop(slow);
-            status
-        });
-        let third = gate.enter(None, None).await;
-        assert!(third.is_ok());
-        assert_eq!(waits.await.unwrap().code(), Code::ResourceExhausted);
-        assert_eq!(gate.metrics.in_flight.get(), 2);
+        for (patience, gives) in [(Duration::from_secs(3600), false), (Duration::ZERO, true)] {
+            let gate = Gate::new(&Bounds { requests: 2, patience, ..Bounds::default() }, &Metrics::new().unwrap());
+            let read = gate.enter(None, None).await.unwrap();
+            read.reads(false);
+            let slow = gate.enter(None, None).await.unwrap();
+            let waits = tokio::spawn(async move {
+                let status = slow.evicted().await;
+                drop(slow);
+                status
+            });
+            let third = gate.enter(None, None).await;
+            assert_eq!(third.is_ok(), gives);
+            assert_eq!(gate.metrics.in_flight.get(), 2);
+            let fourth = gate.enter(None, None).await;
+            // The first has been read: it stays. The third is the slow one now, but nobody drops it here.
+            assert_eq!(fourth.err().map(|status| status.code()), Some(Code::ResourceExhausted));
+            if gives {
+                assert_eq!(waits.await.unwrap().code(), Code::ResourceExhausted);
+            }
+        }
     }
 }
