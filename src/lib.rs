@@ -40,6 +40,7 @@ mod error;
 pub mod fuzzing;
 mod geometry;
 mod kernels;
+mod layers;
 mod limits;
 mod lossless;
 mod network;
@@ -75,6 +76,8 @@ pub use kernels::gpu;
 #[doc = include_str!("../README.md")]
 struct Readme;
 
+#[cfg(feature = "exit")]
+pub mod exit;
 #[cfg(feature = "link")]
 pub mod link;
 pub mod raw;

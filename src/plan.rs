@@ -6,7 +6,7 @@ use crate::kernels::portable::{
     CONTEXTS, ContextRule, Dequantizer, Dequantizers, MAX_LANES, Quantizer, Quantizers, RunTables,
 };
 use crate::profile::Profile;
-use crate::quality::STEPS_PER_OCTAVE;
+use crate::quality::{self, STEPS_PER_OCTAVE};
 
 /// Quality indices per table.
 const INDICES_PER_TABLE: i32 = STEPS_PER_OCTAVE / TABLES_PER_OCTAVE;
@@ -33,11 +33,17 @@ pub(crate) struct Plan {
 impl Plan {
     /// Makes this the plan of `profile` at a quality index, reusing its memory.
     pub fn set(&mut self, profile: &Profile, quality: i16) {
-        let coder_channels = profile.coder_channels();
+        self.set_layer(profile, quality, 0);
+    }
+
+    /// Makes this the plan of a layer of a stream, of which `above` are finer. Gains are those of the finest quality, so that the
+    /// steps of all layers have the same ratios.
+    pub fn set_layer(&mut self, profile: &Profile, finest: i16, above: usize) {
+        let quality = quality::of_layer(finest, above);
         let rounding = rounding_at(profile.rounding, quality);
-        self.clear(coder_channels);
-        for (channel, level, tables) in active_channels(profile, quality) {
-            let step = i32::from(profile.steps[channel]) + i32::from(quality) + gain_at(profile, channel, quality);
+        self.clear(profile.coder_channels());
+        for (channel, level, tables) in layer_channels(profile, finest, above) {
+            let step = i32::from(profile.steps[channel]) + i32::from(quality) + gain_at(profile, channel, finest);
             self.push(
                 channel,
                 tables,
@@ -100,6 +106,13 @@ fn active_channels(profile: &Profile, quality: i16) -> impl Iterator<Item = (usi
     })
 }
 
+/// Whether a coder channel is coded at a quality.
+fn is_active(profile: &Profile, channel: usize, quality: i16) -> bool {
+    let anchor = nearest(&profile.anchors, quality);
+    let scale = profile.levels[anchor * profile.coder_channels() + channel];
+    scale > 0 && i32::from(scale) > shift_between(profile.anchors[anchor], quality)
+}
+
 /// What a channel's step index gains at a quality, between those of the anchors.
 fn gain_at(profile: &Profile, channel: usize, quality: i16) -> i32 {
     if profile.gains.is_empty() {
@@ -117,9 +130,19 @@ fn gain_at(profile: &Profile, channel: usize, quality: i16) -> i32 {
     from + ((to - from) * (i32::from(quality) - low) + (high - low) / 2).div_euclid(high - low)
 }
 
-/// What a profile codes at a quality, without a plan.
-pub(crate) fn outlook(profile: &Profile, quality: i16) -> Outlook {
-    active_channels(profile, quality).fold(Outlook::default(), |mut outlook, (_, _, tables)| {
+/// The coder channels of a layer of a stream, of which `above` are finer: those that are active in these too.
+fn layer_channels(
+    profile: &Profile,
+    finest: i16,
+    above: usize,
+) -> impl Iterator<Item = (usize, u8, ChannelTables)> {
+    let finer = move |channel: usize| (0..above).all(|above| is_active(profile, channel, quality::of_layer(finest, above)));
+    active_channels(profile, quality::of_layer(finest, above)).filter(move |&(channel, ..)| finer(channel))
+}
+
+/// What a layer of a stream codes, without a plan.
+pub(crate) fn outlook(profile: &Profile, finest: i16, above: usize) -> Outlook {
+    layer_channels(profile, finest, above).fold(Outlook::default(), |mut outlook, (_, _, tables)| {
         outlook.add(&profile.bank, &tables);
         outlook
     })

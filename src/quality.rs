@@ -30,6 +30,14 @@ pub const FINEST: i32 = -8 * STEPS_PER_OCTAVE;
 /// Coarsest quality index: steps 2^8 of the profile's own.
 pub const COARSEST: i32 = 8 * STEPS_PER_OCTAVE;
 
+/// Quality indices between two layers of a stream: 32 log2(3), rounded, for steps three times as large.
+const LAYER_INDICES: i16 = 51;
+
+/// The quality index of a layer, of which `above` are finer, from that of the finest.
+pub(crate) fn of_layer(finest: i16, above: usize) -> i16 {
+    finest.saturating_add(LAYER_INDICES.saturating_mul(above as i16))
+}
+
 /// The quality index (in 1/32 octave, 0 = the profile's own steps) nearest to a step scale.
 pub(crate) fn index_of_scale(scale: f32) -> Option<i32> {
     if !(scale.is_finite() && scale > 0.0) {

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use crate::chunk::{Coding, Outlook, Parts};
-use crate::container::{Head, Header, Layout, Mode, Reader};
+use crate::chunk::{Coding, LayerParts, Outlook, Parts};
+use crate::container::{Head, Header, Layers, Layout, MAX_LAYERS, Mode, Reader};
 use crate::entropy::bank::Bank;
 use crate::error::{Error, Result};
 use crate::geometry::Grid;
@@ -13,12 +13,13 @@ use crate::limits::Limits;
 use crate::plain::{Description, Kind};
 use crate::plan::{self, Plan};
 use crate::profile::Profile;
+use crate::quality;
 use crate::transform::Blocks;
 
 /// How the coefficients of a stream were made.
 #[derive(Debug, Clone)]
 pub(crate) enum Source<'s> {
-    /// With a profile, at a quality index.
+    /// With a profile, at a quality index: of a stream with layers that of the finest that is there.
     Profile(Arc<Profile>, i16),
     Plain(Description<'s>),
 }
@@ -35,6 +36,10 @@ pub(crate) struct Stream<'s> {
     pub blocks: Blocks,
     pub lanes: usize,
     pub parts: Parts<'s>,
+    /// What the header says of layers: quality index of the finest, and how many there are, those that were cut off included.
+    pub layers: Option<(i16, usize)>,
+    /// The chunks of the layers above the base layer that are there.
+    pub finer: [Option<LayerParts<'s>>; MAX_LAYERS - 1],
     /// What the check sums of the first chunk start from; none in version 1.
     pub seed: Option<u32>,
 }
@@ -72,7 +77,20 @@ impl<'s> Stream<'s> {
             None => grid,
         };
         let blocks = Blocks::new(&latent, profile.map_or((1, 1), |profile| profile.block()));
-        let mut parts = Parts::read(header, &mut reader)?;
+        let mut layers = match header.layers {
+            1 => None,
+            _ => Some(Layers::read(header, &mut reader)?),
+        };
+        let present = layers.as_mut().map_or(Ok(&[][..]), |layers| layers.present(bytes.len()))?;
+        let mut layer_parts = present.iter().map(|layer| LayerParts::read(header, layer, bytes, limits));
+        let (mut parts, lanes) = match layer_parts.next() {
+            Some(base) => base.map(|base| (base.parts, base.lanes))?,
+            None => (Parts::read(header, &mut reader)?, header.lanes),
+        };
+        let mut finer: [Option<LayerParts<'_>>; MAX_LAYERS - 1] = Default::default();
+        for (finer, parts) in finer.iter_mut().zip(layer_parts) {
+            *finer = Some(parts?);
+        }
         let params_start = reader.offset();
         let (source, outlook) = match profile {
             Some(profile) => {
@@ -82,26 +100,37 @@ impl<'s> Stream<'s> {
                 // What a latent may take was checked with its network.
                 let limit = if profile.has_networks() { limits.network_bytes } else { limits.output_bytes };
                 Limits::check_product("decoded bytes with padding", sizes, limit)?;
-                let quality = header.profile.map_or(0, |(_, quality)| quality);
-                (Source::Profile(profile.clone(), quality), plan::outlook(profile, quality))
+                let finest = header.profile.map_or(0, |(_, quality)| quality);
+                let quality = quality::of_layer(finest, header.layers - present.len().max(1));
+                (Source::Profile(profile.clone(), quality), plan::outlook(profile, finest, header.layers - 1))
             }
             None => {
                 let description = Description::read(&mut reader, grid.channels)?;
+                parts.begin_at(&reader);
                 (Source::Plain(description), description.outlook(grid.channels))
             }
         };
         Limits::check("bytes before the chunks", reader.offset() as u64, limits.header_bytes)?;
-        parts.begin_at(&reader);
         let head = Head::new(&bytes[..head_end], &bytes[params_start..reader.offset()]);
-        parts.prove((blocks.rows, blocks.columns), outlook, header.lanes, &head)?;
+        let size = (blocks.rows, blocks.columns);
+        parts.prove(size, outlook, lanes, (&head, 0))?;
+        if let Some((profile, (_, finest))) = profile.zip(header.profile) {
+            for (layer, LayerParts { parts, lanes }) in (1..).zip(finer.iter().flatten()) {
+                // A digit may cost next to nothing.
+                let active = plan::outlook(profile, finest, header.layers - 1 - layer).active;
+                parts.prove(size, Outlook { active, least: 0 }, *lanes, (&head, layer))?;
+            }
+        }
         let stream = Stream {
             source,
             layout,
             grid,
             latent,
             blocks,
-            lanes: header.lanes,
+            lanes,
             parts,
+            layers: header.profile.filter(|_| header.layers > 1).map(|(_, finest)| (finest, header.layers)),
+            finer,
             seed: (header.version > 1).then(|| head.seed()),
         };
         stream.check_memory(outlook)?;

@@ -1,6 +1,6 @@
 //! Chunks to symbols, a strip at a time.
 
-use crate::chunk::{Coding, Part, Parts};
+use crate::chunk::{Coding, Part, Parts, RefinementScratch};
 use crate::error::Result;
 use crate::kernels::Kernels;
 use crate::kernels::portable::{Neighbourhood, Source, Strip, Strips, rans_decode};
@@ -16,6 +16,7 @@ const STRIP: usize = 1 << 14;
 pub(crate) struct ChunkReader {
     near: Neighbourhood,
     symbols: Vec<i32>,
+    pub(super) refinements: Vec<RefinementScratch>,
 }
 
 impl Coding<'_> {
@@ -74,7 +75,7 @@ pub(crate) fn decode_chunk(
         strips,
         seed,
     };
-    let ChunkReader { near, symbols } = reader;
+    let ChunkReader { near, symbols, .. } = reader;
     match coding.kernels {
         Kernels::Portable => rans_decode(&source, near, symbols, sink),
         Kernels::Simd { level, gather } => {

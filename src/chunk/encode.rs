@@ -16,10 +16,10 @@ pub(crate) const BYTES_PER_LANE: usize = 300;
 /// Buffers of coding one chunk.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Worker {
-    tables: Vec<u8>,
-    rans: RansScratch,
+    pub(super) tables: Vec<u8>,
+    pub(super) rans: RansScratch,
     coded: Coded,
-    sums: CheckSums,
+    pub(super) sums: CheckSums,
     pub near: Neighbourhood,
     pub cost: u64,
     pub payload: Vec<u8>,
@@ -70,7 +70,7 @@ pub(crate) fn encode(
 }
 
 /// The table of each symbol of a chunk.
-fn fill_tables(model: &ContextModel<'_>, symbols: &[i32], near: &mut Neighbourhood, tables: &mut Vec<u8>) {
+pub(super) fn fill_tables(model: &ContextModel<'_>, symbols: &[i32], near: &mut Neighbourhood, tables: &mut Vec<u8>) {
     tables.clear();
     near.each_run(model, symbols, |run, contexts| {
         let by_context = &model.runs[run].tables;

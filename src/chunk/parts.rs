@@ -92,15 +92,21 @@ impl<'s> Parts<'s> {
     ///
     /// # Errors
     /// `Truncated` or `Corrupt`, for the first chunk that cannot be right.
-    pub fn prove(&self, (rows, columns): (usize, usize), outlook: Outlook, lanes: usize, head: &Head) -> Result<()> {
+    pub fn prove(
+        &self,
+        (rows, columns): (usize, usize),
+        outlook: Outlook,
+        lanes: usize,
+        (head, layer): (&Head, usize),
+    ) -> Result<()> {
         if self.chunks > rows.max(1) {
             return Err(Error::corrupt("more chunks than rows", self.payload.offset()));
         }
         for part in self.iter(rows) {
             let Part { number, rows, offset, bytes } = part?;
             let end = offset + bytes.len();
-            if self.checksums && self.payload.at(end, CHECKSUM_BYTES) != Some(&head.checksum(number, lanes, bytes)[..])
-            {
+            let checksum = || head.checksum(layer * self.chunks + number, lanes, bytes);
+            if self.checksums && self.payload.at(end, CHECKSUM_BYTES) != Some(&checksum()[..]) {
                 return Err(Error::corrupt("the checksum of a chunk does not match", offset));
             }
             let positions = (rows.len() * columns) as u64;

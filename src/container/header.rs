@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use crate::container::layers::Layers;
 use crate::container::varint::{Reader, put_varint};
 use crate::error::{Error, Result};
 use crate::limits::{Limits, checked_product};
@@ -22,6 +23,11 @@ const VERSION_SHIFT: u32 = 6;
 const HAS_LAYOUT: u8 = 0b001;
 const HAS_CHUNKS: u8 = 0b010;
 const HAS_CHECKSUMS: u8 = 0b100;
+/// The two bits that hold the number of layers less one.
+const LAYERS_SHIFT: u32 = 3;
+
+/// Most layers of a stream.
+pub const MAX_LAYERS: usize = 4;
 
 /// How the elements of a stream are coded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -154,17 +160,20 @@ pub struct Header {
     pub chunks: usize,
     /// Whether each chunk ends in a checksum.
     pub checksums: bool,
+    /// Number of layers.
+    pub layers: usize,
 }
 
 impl Header {
     /// The header of a stream of one lane and one chunk, without profile, layout and checksums.
     pub(crate) fn new(mode: Mode) -> Header {
-        Header { version: VERSION, mode, lanes: 1, profile: None, layout: None, chunks: 1, checksums: false }
+        Header { version: VERSION, mode, lanes: 1, profile: None, layout: None, chunks: 1, checksums: false, layers: 1 }
     }
 
-    /// Appends the header; the lengths of all chunks but the last follow if there are several.
+    /// Appends the header; what follows are the lengths of all layers if there are several, then of each layer's chunks but
+    /// the last.
     pub(crate) fn write(&self, out: &mut Vec<u8>) {
-        let extended = self.layout.is_some() || self.chunks != 1 || self.checksums;
+        let extended = self.layout.is_some() || self.chunks != 1 || self.checksums || self.layers != 1;
         out.push(MAGIC);
         out.push(
             self.mode as u8
@@ -180,7 +189,8 @@ impl Header {
             let has_layout = if self.layout.is_some() { HAS_LAYOUT } else { 0 };
             let has_chunks = if self.chunks != 1 { HAS_CHUNKS } else { 0 };
             let has_checksums = if self.checksums { HAS_CHECKSUMS } else { 0 };
-            out.push(has_layout | has_chunks | has_checksums);
+            let layers = (self.layers as u8 - 1) << LAYERS_SHIFT;
+            out.push(has_layout | has_chunks | has_checksums | layers);
             if let Some(layout) = &self.layout {
                 layout.write(out);
             }
@@ -217,11 +227,13 @@ impl Header {
         } else {
             None
         };
-        let (mut layout, mut chunks, mut checksums) = (None, 1, false);
+        let (mut layout, mut chunks, mut checksums, mut layers) = (None, 1, false, 1);
         if flags & EXTENDED != 0 {
             let offset = reader.offset();
             let extension = reader.u8("the header")?;
-            let known = if version == 1 { HAS_LAYOUT | HAS_CHUNKS } else { HAS_LAYOUT | HAS_CHUNKS | HAS_CHECKSUMS };
+            let layer_bits = (MAX_LAYERS as u8 - 1) << LAYERS_SHIFT;
+            let since = if version == 1 { 0 } else { HAS_CHECKSUMS | layer_bits };
+            let known = HAS_LAYOUT | HAS_CHUNKS | since;
             checksums = extension & HAS_CHECKSUMS != 0;
             if extension == 0 || extension & !known != 0 {
                 return Err(Error::Unsupported { what: "a header field of a later version" });
@@ -238,11 +250,15 @@ impl Header {
                 }
                 Limits::check("chunks", chunks as u64, limits.chunks)?;
             }
+            layers = 1 + usize::from((extension & layer_bits) >> LAYERS_SHIFT);
+            if layers > 1 && mode != Mode::Profile {
+                return Err(Error::corrupt("layers without a profile", offset));
+            }
         }
         if mode != Mode::Profile && layout.is_none() {
             return Err(Error::corrupt("a stream without a profile has no shape", 1));
         }
-        Ok(Header { version, mode, lanes, profile, layout, chunks, checksums })
+        Ok(Header { version, mode, lanes, profile, layout, chunks, checksums, layers })
     }
 }
 
@@ -260,20 +276,25 @@ pub struct Info {
     pub quality: Option<i16>,
     /// Shape and element type; `None` if they are the profile's own, see [`Info::layout_with`].
     pub layout: Option<Layout>,
-    /// Interleaved rANS states.
+    /// Interleaved rANS states, of a stream with layers those of the finest.
     pub lanes: usize,
     /// Chunks that decode independently.
     pub chunks: usize,
     /// Whether each chunk ends in a checksum.
     pub checksums: bool,
-    /// Bytes before the payload: header and chunk lengths.
+    /// Where each layer ends, in bytes from the start of the stream, the base layer first: a stream that is cut off at one of these
+    /// ends is still a stream, of a coarser feature. The last is the end of the stream, and the only one if it has no layers; of
+    /// a stream that was cut off it is missing. The others come from the header alone.
+    pub layers: Vec<usize>,
+    /// Bytes before the payload: header and lengths.
     pub header_bytes: usize,
     /// All other bytes.
     pub payload_bytes: usize,
 }
 
 impl Info {
-    /// Reads the header of a stream. Cost does not depend on the size of the feature.
+    /// Reads the header of a stream. Cost does not depend on the size of the feature. Of a stream with layers, the bytes before
+    /// the first layer are enough.
     ///
     /// # Errors
     /// `Corrupt`, `Truncated`, `Unsupported` or `LimitExceeded`, as decoding would.
@@ -281,10 +302,22 @@ impl Info {
         let limits = Limits::default();
         let mut reader = Reader::new(bytes);
         let header = Header::read(&mut reader, &limits)?;
-        for _ in 1..header.chunks {
-            reader.varint("the chunk lengths")?;
-        }
+        let layers = match header.layers {
+            1 => {
+                for _ in 1..header.chunks {
+                    reader.varint("the chunk lengths")?;
+                }
+                vec![bytes.len()]
+            }
+            _ => {
+                let layers = Layers::read(&header, &mut reader)?;
+                let mut ends: Vec<usize> = layers.ends().collect();
+                ends.extend(ends.last().filter(|&&last| last < bytes.len()).map(|_| bytes.len()));
+                ends
+            }
+        };
         Ok(Info {
+            layers,
             mode: header.mode,
             version: header.version,
             profile: header.profile.map(|(hash, _)| hash),

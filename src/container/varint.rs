@@ -23,6 +23,11 @@ impl<'a> Reader<'a> {
         Reader { bytes, at: 0 }
     }
 
+    /// Over a part of the bytes that is there; offsets stay those of all bytes.
+    pub fn within(bytes: &'a [u8], part: std::ops::Range<usize>) -> Self {
+        Reader { bytes: &bytes[..part.end], at: part.start }
+    }
+
     /// Offset of the next byte.
     pub fn offset(&self) -> usize {
         self.at

@@ -183,7 +183,7 @@ fn interval_order() -> impl Iterator<Item = usize> {
 
 /// -log2(frequency / 4096) in 1/256 bit, rounded to nearest, in integers: the binary logarithm's
 /// fraction digit by digit from repeated squaring.
-fn log2_cost(frequency: u16) -> u32 {
+pub(crate) fn log2_cost(frequency: u16) -> u32 {
     let exponent = u32::from(frequency).ilog2();
     let mut mantissa = u64::from(frequency) << (31 - exponent);
     let mut fraction = 0u32;

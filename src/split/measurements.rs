@@ -21,7 +21,7 @@ pub struct Measurements {
     pub machine: String,
     /// Number of classes.
     pub classes: usize,
-    /// The right class of each image.
+    /// The right class of each image; the uncut network's answers where none is known, so that accuracy is agreement.
     pub labels: Vec<u32>,
     /// The class that the uncut network gives for the raw input.
     pub answers: Vec<u32>,
@@ -64,6 +64,9 @@ pub struct Coding {
     /// Step scale, of narrows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scale: Option<f32>,
+    /// Content hash of the profile in 16 hexadecimal digits, of narrows with one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub profile: Option<String>,
     /// Which layer of how many this is, the layers below counted in `bytes`; `None` for a stream of one layer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub layer: Option<(u32, u32)>,

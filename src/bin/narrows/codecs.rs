@@ -110,6 +110,10 @@ pub struct FeatureCodec {
     pub setting: String,
     /// True if the feature comes back exactly.
     pub lossless: bool,
+    /// Step scale, of narrows.
+    pub scale: Option<f32>,
+    /// Content hash of the profile, of narrows with one.
+    pub profile: Option<u64>,
     method: Method,
 }
 
@@ -123,7 +127,7 @@ enum Method {
 
 impl FeatureCodec {
     fn new(name: &'static str, setting: String, lossless: bool, method: Method) -> Self {
-        FeatureCodec { name, setting, lossless, method }
+        FeatureCodec { name, setting, lossless, scale: None, profile: None, method }
     }
 
     fn stream(name: &'static str, setting: String, encoder: Encoder, quality: Quality) -> Self {
@@ -179,7 +183,8 @@ impl FeatureCodec {
             quality: Quality::Scale(scale),
             zstd: false,
         };
-        Self::new(name, scale_text(scale), false, method)
+        let hash = profile.map(|profile| profile.hash());
+        FeatureCodec { scale: Some(scale), profile: hash, ..Self::new(name, scale_text(scale), false, method) }
     }
 
     /// The same codec with its kernels on a backend.

@@ -20,6 +20,17 @@ pub struct Graph {
     pub cuts: Vec<String>,
     /// All other values that are computed on the way.
     pub others: Vec<String>,
+    /// The outputs that are not the answer, and where they branch off.
+    pub branches: Vec<Branch>,
+}
+
+/// An output beside the answer, for example an early exit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Branch {
+    /// Name of the output.
+    pub output: String,
+    /// The values that it is computed from and that the answer needs too.
+    pub from: Vec<String>,
 }
 
 impl Graph {
@@ -51,8 +62,9 @@ impl Graph {
         };
         let input = input.name.clone().context("the input of the model has no name")?;
         let (cuts, others) = separators(&graph, &input, &output)?;
+        let branches = branches(&graph, &input, &output, &outputs);
         let input_shape = input_shape.unwrap_or_default();
-        Ok(Graph { input, input_shape, outputs, output, cuts, others })
+        Ok(Graph { input, input_shape, outputs, output, cuts, others, branches })
     }
 }
 
@@ -106,6 +118,47 @@ fn separators(graph: &GraphProto, input: &str, output: &str) -> Result<(Vec<Stri
         }
     }
     Ok((cuts, others))
+}
+
+/// The outputs that are not the answer, each with the values at which it leaves the way to the answer.
+fn branches(graph: &GraphProto, input: &str, output: &str, outputs: &[String]) -> Vec<Branch> {
+    let shared = needed(graph, input, output);
+    let branch = |name: &String| {
+        let own = needed(graph, input, name);
+        let mut from = Vec::new();
+        for node in graph.node.iter().filter(|node| results(node).any(|made| own.contains(made))) {
+            if results(node).any(|made| shared.contains(made)) {
+                continue;
+            }
+            let mut read: Vec<&str> = uses(node).into_iter().filter(|value| shared.contains(value)).collect();
+            read.sort_unstable();
+            from.extend(read.into_iter().map(str::to_string));
+        }
+        if shared.contains(name.as_str()) {
+            from.push(name.clone());
+        }
+        from.dedup();
+        Branch { output: name.clone(), from }
+    };
+    outputs.iter().filter(|name| *name != output).map(branch).collect()
+}
+
+/// The values on the way from `input` to `output`, both included; constants are left out.
+fn needed<'a>(graph: &'a GraphProto, input: &'a str, output: &'a str) -> HashSet<&'a str> {
+    let mut from_input = HashSet::from([input]);
+    for node in &graph.node {
+        if uses(node).iter().any(|name| from_input.contains(name)) {
+            from_input.extend(results(node));
+        }
+    }
+    let mut needed = HashSet::from([output]);
+    for node in graph.node.iter().rev() {
+        if results(node).any(|name| needed.contains(name)) {
+            needed.extend(uses(node));
+        }
+    }
+    needed.retain(|name| from_input.contains(name));
+    needed
 }
 
 /// The values that a node reads, those of its subgraphs included.
@@ -179,6 +232,27 @@ mod tests {
         assert_eq!(others, ["b", "c"]);
         assert_eq!(separators(&graph, "x", "side").unwrap().0, ["a"]);
         assert!(separators(&graph, "weight2", "y").is_err());
+    }
+
+    #[test]
+    fn exits_branch_off_where_the_answer_goes_on() {
+        // x -> a -> b -> y; e -> exit from a and b, and an exit that lies on the way.
+        let graph = GraphProto {
+            node: vec![
+                node(&["x", "weight"], "a"),
+                node(&["a"], "b"),
+                node(&["a", "b", "weight"], "e"),
+                node(&["e"], "exit"),
+                node(&["b"], "y"),
+            ],
+            ..GraphProto::default()
+        };
+        let names = ["exit", "b", "y"].map(str::to_string);
+        let found = branches(&graph, "x", "y", &names);
+        let expected = [("exit", vec!["a", "b"]), ("b", vec!["b"])];
+        let found: Vec<_> =
+            found.iter().map(|b| (b.output.as_str(), b.from.iter().map(String::as_str).collect())).collect();
+        assert_eq!(found, expected);
     }
 
     #[test]

@@ -9,11 +9,13 @@ mod fitting;
 mod graph;
 mod images;
 mod measure;
+mod measurements;
 mod metrics;
 mod model;
 mod normalize;
 mod output;
 mod report;
+mod timing;
 
 use std::io::ErrorKind;
 use std::process::ExitCode;

@@ -17,8 +17,8 @@ use rten::ThreadPool;
 
 use crate::codecs::{FeatureCodec, ImageCodec};
 use crate::images::Images;
-use crate::metrics::{Point, Sample, argmax, divergence};
-use crate::model::{Cut, Network, Pool, item, stack};
+use crate::metrics::{Point, Sample, argmax, confidence, divergence};
+use crate::model::{Cut, Exit, Network, Pool, item, stack};
 use crate::normalize::Normalize;
 
 /// What to measure.
@@ -33,6 +33,8 @@ pub struct Job<'a> {
     pub image_codecs: Vec<ImageCodec>,
     /// Cuts, and the codecs of the feature at each.
     pub cuts: Vec<(Cut, Vec<FeatureCodec>)>,
+    /// Early exits, whose logits are kept.
+    pub exits: Vec<Exit>,
     /// Workers; 0 for one a core.
     pub threads: usize,
 }
@@ -43,10 +45,26 @@ pub struct Measured {
     pub top1: f64,
     /// One point for each codec of the input, then for each cut and codec.
     pub points: Vec<Point>,
+    /// The images.
+    pub rows: Vec<Row>,
 }
 
-/// The samples of one image, in the order of the points.
-type Row = (bool, Vec<Sample>);
+/// One image.
+#[derive(Debug, Clone)]
+pub struct Row {
+    /// The right class.
+    pub label: usize,
+    /// The class that the uncut network gives for the raw input.
+    pub answer: usize,
+    /// Probability that it gives it.
+    pub confidence: f32,
+    /// Number of classes.
+    pub classes: usize,
+    /// Logits of each exit.
+    pub exits: Vec<Vec<f32>>,
+    /// Its samples, in the order of the points.
+    pub samples: Vec<Sample>,
+}
 
 impl Job<'_> {
     /// Runs all images; the bar counts them.
@@ -88,11 +106,11 @@ impl Job<'_> {
         batches.sort_by_key(|&(first, _)| first);
         let rows: Vec<Row> = batches.into_iter().flat_map(|(_, rows)| rows).collect();
         bar.finish_and_clear();
-        self.sum_up(&rows)
+        self.sum_up(rows)
     }
 
-    fn sum_up(&self, rows: &[Row]) -> Result<Measured> {
-        let column = |i: usize| rows.iter().map(|(_, samples)| samples[i]).collect::<Vec<_>>();
+    fn sum_up(&self, rows: Vec<Row>) -> Result<Measured> {
+        let column = |i: usize| rows.iter().map(|row| row.samples[i]).collect::<Vec<_>>();
         let first = self.images.pixels(0)?;
         let mut points = Vec::new();
         for codec in &self.image_codecs {
@@ -105,25 +123,35 @@ impl Job<'_> {
                 points.push(Point::new(Some(&cut.name), codec.name, &codec.setting, cut.elements(), &samples));
             }
         }
-        let correct = rows.iter().filter(|(correct, _)| *correct).count();
-        Ok(Measured { top1: correct as f64 / rows.len().max(1) as f64, points })
+        let correct = rows.iter().filter(|row| row.answer == row.label).count();
+        Ok(Measured { top1: correct as f64 / rows.len().max(1) as f64, points, rows })
     }
 
     /// The samples of images `first..last`.
     fn batch(&self, first: usize, last: usize, codecs: &mut [Vec<FeatureCodec>], pool: &Pool) -> Result<Vec<Row>> {
         let images = (first..last).map(|i| self.images.pixels(i)).collect::<Result<Vec<RgbImage>>>()?;
         let cuts: Vec<&Cut> = self.cuts.iter().map(|(cut, _)| cut).collect();
-        let (reference, features) = self.network.run(&self.normalize.batch(&images)?, &cuts, pool)?;
-        let labels: Vec<usize> = (first..last).map(|i| self.images.label(i)).collect();
-        let mut rows: Vec<Row> =
-            reference.iter().zip(&labels).map(|(logits, &label)| (argmax(logits) == label, Vec::new())).collect();
+        let exits: Vec<&Exit> = self.exits.iter().collect();
+        let whole = self.network.run(&self.normalize.batch(&images)?, &cuts, &exits, pool)?;
+        let (reference, features) = (whole.logits, whole.features);
+        let row = |(i, logits): (usize, &Vec<f32>)| Row {
+            label: self.images.label(first + i),
+            answer: argmax(logits),
+            confidence: confidence(logits),
+            classes: logits.len(),
+            exits: whole.exits.iter().map(|exit| exit[i].clone()).collect(),
+            samples: Vec::new(),
+        };
+        let mut rows: Vec<Row> = reference.iter().enumerate().map(row).collect();
         let mut record = |costs: &[Cost], answers: &[Vec<f32>]| {
-            for (i, (_, samples)) in rows.iter_mut().enumerate() {
+            for (i, row) in rows.iter_mut().enumerate() {
                 let answer = argmax(&answers[i]);
-                samples.push(Sample {
+                row.samples.push(Sample {
                     bytes: costs[i].bytes,
-                    correct: answer == labels[i],
-                    agrees: answer == argmax(&reference[i]),
+                    answer,
+                    confidence: confidence(&answers[i]),
+                    correct: answer == row.label,
+                    agrees: answer == row.answer,
                     divergence: divergence(&reference[i], &answers[i]),
                     encode: costs[i].encode,
                     decode: costs[i].decode,
@@ -139,7 +167,7 @@ impl Job<'_> {
             if codec.is_lossless() && decoded == images {
                 record(&costs, &reference);
             } else {
-                record(&costs, &self.network.run(&self.normalize.batch(&decoded)?, &[], pool)?.0);
+                record(&costs, &self.network.run(&self.normalize.batch(&decoded)?, &[], &[], pool)?.logits);
             }
         }
         for (((cut, _), codecs), features) in self.cuts.iter().zip(codecs).zip(&features) {

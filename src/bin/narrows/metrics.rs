@@ -7,6 +7,10 @@ use serde_json::{Value, json};
 pub struct Sample {
     /// Bytes sent.
     pub bytes: usize,
+    /// The class that comes out.
+    pub answer: usize,
+    /// Probability that the network gives it.
+    pub confidence: f32,
     /// The answer is the label.
     pub correct: bool,
     /// The answer is that of the uncut network on the raw input.
@@ -109,7 +113,8 @@ impl Point {
     }
 }
 
-fn median(mut values: Vec<f64>) -> f64 {
+/// The middle value; the mean of the two in the middle; 0 of none.
+pub fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     let middle = values.len() / 2;
     match values.len() {
@@ -128,6 +133,11 @@ pub fn argmax(logits: &[f32]) -> usize {
         }
     }
     best
+}
+
+/// The largest probability of the softmax.
+pub fn confidence(logits: &[f32]) -> f32 {
+    log_softmax(logits).into_iter().fold(0.0, |most: f64, x| most.max(x.exp())) as f32
 }
 
 /// Kullback-Leibler divergence of the softmax of `other` from that of `reference`, in nats.
@@ -154,12 +164,15 @@ mod tests {
         assert!((divergence(&logits(0.5), &logits(0.9)) - expected).abs() < 1e-6);
         assert_eq!(divergence(&[3.0, 1.0], &[13.0, 11.0]), 0.0);
         assert!(divergence(&[1000.0, -1000.0], &[0.0, 0.0]).is_finite());
+        assert!((confidence(&logits(0.8)) - 0.8).abs() < 1e-6 && confidence(&[1e4, -1e4]) == 1.0);
     }
 
     #[test]
     fn a_point_sums_up_its_samples() {
         let sample = |bytes, correct| Sample {
             bytes,
+            answer: 0,
+            confidence: 1.0,
             correct,
             agrees: true,
             divergence: 0.25,

@@ -41,8 +41,28 @@ impl Cut {
     }
 }
 
+/// An early exit: an output of the network beside its answer.
+#[derive(Debug, Clone)]
+pub struct Exit {
+    /// Name of the output.
+    pub name: String,
+    id: NodeId,
+    /// The values that it shares with the way to the answer.
+    from: Vec<NodeId>,
+}
+
 /// The answer of a network to one input: a score for each class.
 pub type Logits = Vec<f32>;
+
+/// What a run of the whole network gives for a batch.
+pub struct Answers {
+    /// The logits of each item.
+    pub logits: Vec<Logits>,
+    /// The features at each cut, one batch a cut.
+    pub features: Vec<ArrayD<f32>>,
+    /// The logits of each exit, one list an exit.
+    pub exits: Vec<Vec<Logits>>,
+}
 
 /// Threads for one worker; `None` shares the pool of the process.
 pub type Pool = Option<Arc<ThreadPool>>;
@@ -124,53 +144,97 @@ impl Network {
         bail!(text)
     }
 
+    /// One exit by the name of its output; if there is none, the error lists those that there are.
+    pub fn exit(&self, name: &str) -> Result<Exit> {
+        let Some(branch) = self.graph.branches.iter().find(|branch| branch.output == name) else {
+            if name == self.graph.output {
+                bail!("{name} is the answer, not an exit before it; --model-output chooses the answer");
+            }
+            let names: Vec<&str> = self.graph.branches.iter().map(|branch| branch.output.as_str()).collect();
+            match names.as_slice() {
+                [] => bail!("the model has one output, {}, and no exit {name}", self.graph.output),
+                names => bail!("the model has no exit {name}; its outputs beside the answer: {}", names.join(", ")),
+            }
+        };
+        let from = branch.from.iter().map(|value| Ok(self.model.node_id(value)?)).collect::<Result<_>>()?;
+        Ok(Exit { name: name.to_string(), id: self.model.node_id(name)?, from })
+    }
+
     /// Images to run at once.
     pub fn batch(&self, wanted: usize) -> usize {
         self.fixed_batch.unwrap_or(wanted).max(1)
     }
 
-    /// Runs a batch of inputs [n, 3, h, w]: the logits of each, and the features at the cuts, one batch each.
-    pub fn run(&self, batch: &ArrayD<f32>, cuts: &[&Cut], pool: &Pool) -> Result<(Vec<Logits>, Vec<ArrayD<f32>>)> {
-        let outputs: Vec<NodeId> = std::iter::once(self.output).chain(cuts.iter().map(|cut| cut.id)).collect();
-        let mut arrays = self.run_from(self.input, batch, &outputs, pool)?.into_iter();
-        let logits = rows(&arrays.next().context("the model gave no output")?);
-        Ok((logits, arrays.collect()))
+    /// Runs a batch of inputs [n, 3, h, w]: the logits of each, the features at the cuts, the logits of the exits.
+    pub fn run(&self, batch: &ArrayD<f32>, cuts: &[&Cut], exits: &[&Exit], pool: &Pool) -> Result<Answers> {
+        let mut outputs = vec![self.output];
+        outputs.extend(cuts.iter().map(|cut| cut.id));
+        outputs.extend(exits.iter().map(|exit| exit.id));
+        let mut arrays = self.run_from(&[(self.input, batch)], &outputs, pool)?;
+        let exits = arrays.split_off(1 + cuts.len()).iter().map(rows).collect();
+        let features = arrays.split_off(1);
+        Ok(Answers { logits: rows(arrays.first().context("the model gave no output")?), features, exits })
+    }
+
+    /// Runs all that leads from a batch of inputs to one exit: its logits.
+    pub fn run_to_exit(&self, batch: &ArrayD<f32>, exit: &Exit, pool: &Pool) -> Result<Vec<Logits>> {
+        let arrays = self.run_from(&[(self.input, batch)], &[exit.id], pool)?;
+        Ok(rows(arrays.first().context("the model gave no output")?))
+    }
+
+    /// The values from which an exit alone goes on, for [`Network::branch`].
+    pub fn branching(&self, batch: &ArrayD<f32>, exit: &Exit, pool: &Pool) -> Result<Vec<ArrayD<f32>>> {
+        self.run_from(&[(self.input, batch)], &exit.from, pool)
+    }
+
+    /// Runs the part of an exit that the answer does not need.
+    pub fn branch(&self, from: &[ArrayD<f32>], exit: &Exit, pool: &Pool) -> Result<Vec<Logits>> {
+        let from: Vec<_> = exit.from.iter().copied().zip(from).collect();
+        let arrays = self.run_from(&from, &[exit.id], pool)?;
+        Ok(rows(arrays.first().context("the model gave no output")?))
     }
 
     /// Runs the head alone on a batch of inputs: the features at one cut.
     pub fn head(&self, batch: &ArrayD<f32>, cut: &Cut, pool: &Pool) -> Result<ArrayD<f32>> {
-        let arrays = self.run_from(self.input, batch, &[cut.id], pool)?;
+        let arrays = self.run_from(&[(self.input, batch)], &[cut.id], pool)?;
         arrays.into_iter().next().context("the model gave no output")
     }
 
     /// Runs the tail on a batch of features: the logits of each.
     pub fn tail(&self, features: &ArrayD<f32>, cut: &Cut, pool: &Pool) -> Result<Vec<Logits>> {
-        let arrays = self.run_from(cut.id, features, &[self.output], pool)?;
+        let arrays = self.run_from(&[(cut.id, features)], &[self.output], pool)?;
         Ok(rows(arrays.first().context("the model gave no output")?))
     }
 
-    /// Runs from one value to others; a batch that the model wants full is filled up with zeros.
-    fn run_from(&self, from: NodeId, batch: &ArrayD<f32>, to: &[NodeId], pool: &Pool) -> Result<Vec<ArrayD<f32>>> {
-        let items = batch.shape()[0];
-        let padded = match self.fixed_batch {
-            Some(fixed) if fixed > items => {
-                let mut shape = batch.shape().to_vec();
-                shape[0] = fixed - items;
-                let zeros = ArrayD::zeros(IxDyn(&shape));
-                Some(ndarray::concatenate(Axis(0), &[batch.view(), zeros.view()])?)
-            }
-            _ => None,
+    /// Runs from some values to others; batches that the model wants full are filled up with zeros.
+    fn run_from(&self, from: &[(NodeId, &ArrayD<f32>)], to: &[NodeId], pool: &Pool) -> Result<Vec<ArrayD<f32>>> {
+        let items = from.first().context("a run without inputs")?.1.shape()[0];
+        let fill = self.fixed_batch.map_or(0, |fixed| fixed.saturating_sub(items));
+        let filled = |batch: &ArrayD<f32>| {
+            let mut shape = batch.shape().to_vec();
+            shape[0] = fill;
+            ndarray::concatenate(Axis(0), &[batch.view(), ArrayD::zeros(IxDyn(&shape)).view()])
         };
-        let batch = padded.as_ref().unwrap_or(batch);
+        let padded: Vec<ArrayD<f32>> = match fill {
+            0 => Vec::new(),
+            _ => from.iter().map(|(_, batch)| filled(batch)).collect::<Result<_, _>>()?,
+        };
+        let batch = |i: usize| padded.get(i).unwrap_or(from[i].1);
+        let inputs = (0..from.len()).map(|i| Ok((from[i].0, view(batch(i))?.into())));
         let options = RunOptions::default().with_thread_pool(pool.clone());
-        let values = self.model.run(vec![(from, view(batch)?.into())], to, Some(options))?;
+        // A value can be asked of the network once only.
+        let mut unique: Vec<NodeId> = Vec::new();
+        unique.extend(to.iter().enumerate().filter(|&(i, id)| !to[..i].contains(id)).map(|(_, id)| id));
+        let values = self.model.run(inputs.collect::<Result<_>>()?, &unique, Some(options))?;
         let arrays = values.into_iter().map(|value| {
             let Value::FloatTensor(tensor) = value else { bail!("a value of the network is not f32") };
             let shape = IxDyn(rten_tensor::Layout::shape(&tensor));
             let array = ArrayD::from_shape_vec(shape, tensor.into_data())?;
-            Ok(if padded.is_some() { array.slice_axis(Axis(0), (0..items).into()).to_owned() } else { array })
+            Ok(if fill > 0 { array.slice_axis(Axis(0), (0..items).into()).to_owned() } else { array })
         });
-        arrays.collect()
+        let arrays = arrays.collect::<Result<Vec<_>>>()?;
+        let place = |id: &NodeId| unique.iter().position(|other| other == id).and_then(|i| arrays.get(i).cloned());
+        if unique.len() == to.len() { Ok(arrays) } else { to.iter().map(|id| place(id).context("no output")).collect() }
     }
 }
 

@@ -11,6 +11,7 @@
 //! | [`quantize`], [`dequantize`] | coefficient to symbol and back |
 //! | [`context`](Neighbourhood::context), [`run_context`](Neighbourhood::run_context) | context of each channel or run of a position, from symbols already coded |
 //! | [`rans_encode`], [`rans_decode`] | symbols to bytes and back |
+//! | `refine_encode`, `Refiner` | symbols to bytes and back, given coarser ones |
 //! | [`bytes_encode`], [`bytes_decode`] | the same coder for bytes under one table |
 //! | [`pack`], [`unpack`] | fixed-length fields to bytes and back |
 
@@ -21,6 +22,7 @@ mod network;
 mod pack;
 mod quantize;
 mod rans;
+mod refine;
 mod strip;
 mod transform;
 
@@ -40,6 +42,7 @@ pub use quantize::{
 pub(crate) use quantize::{DequantizerRun, QuantizerRun, in_steps};
 pub(crate) use rans::{LOWEST, Step, Words, decode_group, decode_raw, push_group};
 pub use rans::{MAX_LANES, RansScratch, Source, rans_decode, rans_encode};
+pub(crate) use refine::{Digits, NEW, Refinement, Refiner, coarsen, refine_encode};
 pub use strip::{Strip, Strips};
 pub use transform::{block_dct, block_idct, channel_matrix, feature_to_int, int_to_feature, round_shift, to_int};
 #[cfg(feature = "gpu")]

@@ -40,7 +40,7 @@ fn raw_step(lane: usize, raw: u32, bits: u32) -> Step {
 
 /// Raw bits still to be coded by a lane.
 #[derive(Debug, Clone, Copy, Default)]
-struct Pending {
+pub(crate) struct Pending {
     raw: u64,
     bits: u32,
 }
@@ -59,62 +59,81 @@ pub fn rans_encode(
     out: &mut Vec<u8>,
 ) {
     let lanes = ends.len();
-    let RansScratch { steps, words } = scratch;
-    steps.clear();
-    words.clear();
+    scratch.steps.clear();
     for (row, row_tables) in symbols.chunks(channels.max(1)).zip(tables.chunks(channels.max(1))) {
         for (group, group_tables) in row.chunks(lanes).zip(row_tables.chunks(lanes)) {
-            push_group(group, group_tables, bank, steps);
+            push_group(group, group_tables, bank, &mut scratch.steps);
         }
     }
-    let mut states = [LOWEST; MAX_LANES];
-    states[..lanes].copy_from_slice(ends);
-    for step in steps.iter().rev() {
-        let frequency = u32::from(step.frequency);
-        let state = &mut states[usize::from(step.lane)];
-        if *state >= frequency << (32 - PROBABILITY_BITS) {
-            words.push(*state as u16);
-            *state >>= 16;
-        }
-        *state = ((*state / frequency) << PROBABILITY_BITS) + *state % frequency + u32::from(step.start);
-    }
-    for state in &states[..lanes] {
-        out.extend_from_slice(&((state >> 16) as u16).to_le_bytes());
-        out.extend_from_slice(&(*state as u16).to_le_bytes());
-    }
-    for word in words.iter().rev() {
-        out.extend_from_slice(&word.to_le_bytes());
-    }
+    scratch.write(ends, out);
 }
 
 /// Buffers of [`rans_encode`].
 #[derive(Debug, Default, Clone)]
 pub struct RansScratch {
-    steps: Vec<Step>,
+    /// In the order in which a decoder takes them.
+    pub(crate) steps: Vec<Step>,
     words: Vec<u16>,
+}
+
+impl RansScratch {
+    /// Takes the steps from the last to the first, and appends the chunk that they make to `out`.
+    pub(crate) fn write(&mut self, ends: &[u32], out: &mut Vec<u8>) {
+        let RansScratch { steps, words } = self;
+        let lanes = ends.len();
+        words.clear();
+        let mut states = [LOWEST; MAX_LANES];
+        states[..lanes].copy_from_slice(ends);
+        for step in steps.iter().rev() {
+            let frequency = u32::from(step.frequency);
+            let state = &mut states[usize::from(step.lane)];
+            if *state >= frequency << (32 - PROBABILITY_BITS) {
+                words.push(*state as u16);
+                *state >>= 16;
+            }
+            *state = ((*state / frequency) << PROBABILITY_BITS) + *state % frequency + u32::from(step.start);
+        }
+        for state in &states[..lanes] {
+            out.extend_from_slice(&((state >> 16) as u16).to_le_bytes());
+            out.extend_from_slice(&(*state as u16).to_le_bytes());
+        }
+        for word in words.iter().rev() {
+            out.extend_from_slice(&word.to_le_bytes());
+        }
+    }
 }
 
 /// The steps of one group, in the order in which a decoder takes them.
 pub(crate) fn push_group(group: &[i32], tables: &[u8], bank: &Bank, steps: &mut Vec<Step>) {
     let mut pending = [Pending::default(); MAX_LANES];
-    let mut most = 0;
     for (lane, (&symbol, &table)) in group.iter().zip(tables).enumerate() {
-        let (mut token, raw, bits) = token_of(symbol);
-        let (mut start, mut frequency) = bank.interval(table, token);
-        pending[lane] = Pending { raw: u64::from(raw), bits };
-        if token == ESCAPE || frequency == 0 {
-            token = ESCAPE;
-            (start, frequency) = bank.interval(table, token);
-            let value = zigzag(symbol);
-            let count = nibbles(value);
-            pending[lane] = Pending { raw: u64::from(value) << 4 | u64::from(count), bits: 4 + 4 * count };
-        }
-        most = most.max(pending[lane].bits);
-        steps.push(Step { lane: lane as u8, start: start as u16, frequency: frequency as u16 });
+        pending[lane] = push_symbol(lane, symbol, table, bank, steps);
     }
-    let mut done = 0;
-    while done < most {
-        for (lane, pending) in pending[..group.len()].iter_mut().enumerate() {
+    push_raw(&mut pending[..group.len()], steps);
+}
+
+/// The step of a symbol's token, and what raw bits come after those of its group.
+#[inline]
+pub(crate) fn push_symbol(lane: usize, symbol: i32, table: u8, bank: &Bank, steps: &mut Vec<Step>) -> Pending {
+    let (token, raw, bits) = token_of(symbol);
+    let mut pending = Pending { raw: u64::from(raw), bits };
+    let (mut start, mut frequency) = bank.interval(table, token);
+    if token == ESCAPE || frequency == 0 {
+        (start, frequency) = bank.interval(table, ESCAPE);
+        let value = zigzag(symbol);
+        let count = nibbles(value);
+        pending = Pending { raw: u64::from(value) << 4 | u64::from(count), bits: 4 + 4 * count };
+    }
+    steps.push(Step { lane: lane as u8, start: start as u16, frequency: frequency as u16 });
+    pending
+}
+
+/// The steps of the raw bits of a group.
+#[inline]
+pub(crate) fn push_raw(group: &mut [Pending], steps: &mut Vec<Step>) {
+    let most = group.iter().map(|pending| pending.bits).max().unwrap_or(0);
+    for _ in 0..most.div_ceil(4) {
+        for (lane, pending) in group.iter_mut().enumerate() {
             let bits = pending.bits.min(4);
             if bits > 0 {
                 steps.push(raw_step(lane, (pending.raw & ((1 << bits) - 1)) as u32, bits));
@@ -122,7 +141,6 @@ pub(crate) fn push_group(group: &[i32], tables: &[u8], bank: &Bank, steps: &mut 
                 pending.bits -= bits;
             }
         }
-        done += 4;
     }
 }
 
@@ -175,7 +193,7 @@ impl<'a> Words<'a> {
 
     /// Takes the interval [start, start + frequency) off a state.
     #[inline]
-    fn advance(&mut self, state: &mut u32, start: u32, frequency: u32) -> Result<()> {
+    pub fn advance(&mut self, state: &mut u32, start: u32, frequency: u32) -> Result<()> {
         let slot = *state & (TOTAL - 1);
         *state = frequency * (*state >> PROBABILITY_BITS) + slot - start;
         if *state < LOWEST {

@@ -75,6 +75,7 @@ pub fn run(args: &Args) -> Result<()> {
         normalize: Preset::Cifar10.normalize(),
         image_codecs,
         cuts: vec![(cut.clone(), codecs)],
+        exits: Vec::new(),
         threads: args.threads,
     };
     let bar = progress_bar();

@@ -13,7 +13,8 @@ use crate::codecs::{FeatureCodec, ImageCodec};
 use crate::fitting::{FitArgs, fit_network, progress_bar};
 use crate::images::{Images, Rows};
 use crate::measure::Job;
-use crate::model::{Cut, Network};
+use crate::measurements::{measurements, processor};
+use crate::model::{Cut, Exit, Network};
 use crate::normalize::{Normalize, NormalizeArgs};
 use crate::output::{note, print, print_json, write};
 use crate::report::{FeaturePicture, Report};
@@ -24,6 +25,7 @@ Examples:
       --labels labels.csv --rows 401-1000 --normalize imagenet --out report
   narrows eval --model net.onnx --cut A --cut B --fit-rows 1-400 --rows 401-1000 ...    fits first
   narrows eval ... --baselines none --qualities 0.5,1,2,4                               only narrows
+  narrows eval ... --exit exit1 --exit exit2 --measurements net.json    for `plan` and `simulate`
 
 Every point is measured by sending all images: encode, decode, and the rest of the network on what came
 out. JPEG, WebP and PNG send the input instead, after any resizing. Bytes have all headers in. Without a
@@ -57,7 +59,10 @@ pub struct Args {
     /// Output that is the answer [default: the first].
     #[arg(long, value_name = "NAME", help_heading = "Network")]
     model_output: Option<String>,
-    /// Profile of each cut, in the order of the cuts.
+    /// Output of the model that is an early exit; may be given several times. Its logits go to the file of --measurements.
+    #[arg(long, value_name = "NAME", requires = "measurements", help_heading = "Network")]
+    exit: Vec<String>,
+    /// Profile of each cut, in the order of the cuts; a cut may be given twice, with two profiles.
     #[arg(short, long, value_name = "FILE", conflicts_with = "fit_rows", help_heading = "Network")]
     profile: Vec<PathBuf>,
     #[command(flatten)]
@@ -91,6 +96,10 @@ pub struct Args {
     /// Folder for narrows.csv, narrows.json, narrows.html and the profiles that were fitted.
     #[arg(long, value_name = "DIR", help_heading = "Output")]
     out: Option<PathBuf>,
+    /// File for the bytes and answers of every image and the times of every part on one thread: what `plan` and
+    /// `simulate` read. The times are taken in a run of their own, so keep the machine quiet.
+    #[arg(long, value_name = "FILE", help_heading = "Output")]
+    measurements: Option<PathBuf>,
     /// Print the report as JSON in place of the table.
     #[arg(long, help_heading = "Output")]
     json: bool,
@@ -112,6 +121,7 @@ pub fn run(args: &Args) -> Result<()> {
     let normalize = args.normalize.resolve()?;
     let images = args.images.open(&network, args.rows)?;
     let cuts = args.cut.iter().map(|name| network.cut(name, images.size)).collect::<Result<Vec<Cut>>>()?;
+    let exits = args.exit.iter().map(|name| network.exit(name)).collect::<Result<Vec<Exit>>>()?;
     let profiles = profiles(args, &network, &cuts, normalize)?;
     for (cut, profile) in cuts.iter().zip(&profiles) {
         if let Some(profile) = profile {
@@ -128,11 +138,18 @@ pub fn run(args: &Args) -> Result<()> {
             .zip(&profiles)
             .map(|(cut, profile)| (cut.clone(), feature_codecs(args, profile, &backend)))
             .collect(),
+        exits,
         threads: args.threads,
     };
     let bar = progress_bar();
     bar.set_message("measuring");
     let measured = job.run(&bar)?;
+    if let Some(path) = &args.measurements {
+        let name = args.model.file_name().unwrap_or_default().to_string_lossy();
+        let machine = format!("{}, one thread, backend {}", processor(), backend_text(&backend));
+        let file = measurements(&job, &measured, &job.times(&progress_bar())?, &name, machine);
+        write(path, &file.to_json().with_context(|| format!("{}", path.display()))?)?;
+    }
     let mut pictures = Vec::new();
     for (cut, profile) in cuts.iter().zip(&profiles) {
         pictures.extend(picture(&job, cut, profile.as_ref(), !args.no_rdo, &backend)?);

@@ -255,6 +255,8 @@ pub mod tests {
         let point = |cut, codec, setting, bytes, share: f64| {
             let sample = |i: usize| Sample {
                 bytes,
+                answer: 0,
+                confidence: 1.0,
                 correct: (i as f64) < share * 100.0,
                 agrees: (i as f64) < share * 100.0,
                 divergence: 1.0 - share,
