@@ -39,9 +39,12 @@ impl LayerPlans {
         for layer in 1..layers {
             let mut coarse = self.plans[layer - 1].active.iter().zip(0..).peekable();
             self.below[layer].clear();
-            self.below[layer].extend(self.plans[layer].active.iter().map(|channel| {
-                coarse.next_if(|&(own, _)| own == channel).map_or(NEW, |(_, number)| number)
-            }));
+            self.below[layer].extend(
+                self.plans[layer]
+                    .active
+                    .iter()
+                    .map(|channel| coarse.next_if(|&(own, _)| own == channel).map_or(NEW, |(_, number)| number)),
+            );
         }
         self.made_for = Some((profile.hash, finest, layers));
     }
@@ -51,7 +54,8 @@ impl LayerPlans {
         coarse.clear();
         let below = &self.below[layer];
         for row in fine.chunks_exact(below.len().max(1)) {
-            coarse.extend(below.iter().zip(row).filter(|&(&below, _)| below != NEW).map(|(_, &symbol)| coarsen(symbol)));
+            coarse
+                .extend(below.iter().zip(row).filter(|&(&below, _)| below != NEW).map(|(_, &symbol)| coarsen(symbol)));
         }
     }
 }

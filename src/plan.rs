@@ -131,12 +131,9 @@ fn gain_at(profile: &Profile, channel: usize, quality: i16) -> i32 {
 }
 
 /// The coder channels of a layer of a stream, of which `above` are finer: those that are active in these too.
-fn layer_channels(
-    profile: &Profile,
-    finest: i16,
-    above: usize,
-) -> impl Iterator<Item = (usize, u8, ChannelTables)> {
-    let finer = move |channel: usize| (0..above).all(|above| is_active(profile, channel, quality::of_layer(finest, above)));
+fn layer_channels(profile: &Profile, finest: i16, above: usize) -> impl Iterator<Item = (usize, u8, ChannelTables)> {
+    let finer =
+        move |channel: usize| (0..above).all(|above| is_active(profile, channel, quality::of_layer(finest, above)));
     active_channels(profile, quality::of_layer(finest, above)).filter(move |&(channel, ..)| finer(channel))
 }
 

@@ -48,7 +48,8 @@ fn all_layers_are_the_stream_of_one_and_prefixes_decode() {
         for (rows, scale) in [(rows, 0.25), (rows, 1.0), (rows * 3 + 1, 0.5)] {
             let feature = feature(&profile, rows, 7);
             for (layers, chunks, checksums) in [(2, 1, false), (3, 1, true), (4, 2, false), (2, 3, true)] {
-                let plain = Encoder::with_profile(profile.clone()).chunks(chunks.min(rows / 8 + 1)).checksums(checksums);
+                let plain =
+                    Encoder::with_profile(profile.clone()).chunks(chunks.min(rows / 8 + 1)).checksums(checksums);
                 let one = plain.clone().encode(&feature, Quality::Scale(scale)).unwrap();
                 let all = plain.clone().layers(layers).encode(&feature, Quality::Scale(scale)).unwrap();
                 let ends = Info::read(&all).unwrap().layers;
@@ -102,10 +103,8 @@ fn layers_cost_at_most_five_per_cent_of_a_stream_and_their_states() {
 #[test]
 fn what_was_cut_off_is_told_by_the_header_alone() {
     let profile = profile(PROFILES[0]);
-    let stream = Encoder::with_profile(profile.clone())
-        .layers(3)
-        .encode(&feature(&profile, 8, 1), Quality::Scale(0.5))
-        .unwrap();
+    let stream =
+        Encoder::with_profile(profile.clone()).layers(3).encode(&feature(&profile, 8, 1), Quality::Scale(0.5)).unwrap();
     let whole = Info::read(&stream).unwrap();
     for &end in &whole.layers {
         let info = Info::read(&stream[..end]).unwrap();

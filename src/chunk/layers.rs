@@ -174,11 +174,18 @@ pub(crate) fn decode_layers<W: AsMut<ChunkReader> + Default + Send>(
                 refiners.push(open(coding, plans, layer, &part?, of.lanes, scratch)?);
             }
             let mut failed = Ok(());
-            decode_chunk(coding, &plans.plans[0], Some(seed_of(coding, seed, 0, &base)), &base, &mut reader, &mut |strip, symbols| {
-                if failed.is_ok() {
-                    failed = refine(&mut refiners, strip, symbols, &mut |finest| sink(strip, finest, worker));
-                }
-            })?;
+            decode_chunk(
+                coding,
+                &plans.plans[0],
+                Some(seed_of(coding, seed, 0, &base)),
+                &base,
+                &mut reader,
+                &mut |strip, symbols| {
+                    if failed.is_ok() {
+                        failed = refine(&mut refiners, strip, symbols, &mut |finest| sink(strip, finest, worker));
+                    }
+                },
+            )?;
             failed?;
             for (layer, refiner) in (1..).zip(refiners) {
                 refiner.map_or(Ok(()), |refiner| refiner.close(seed_of(coding, seed, layer, &base)))?;

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result, bail};
-use image::RgbImage;
 use image::imageops::{self, FilterType};
+use image::{ImageFormat, RgbImage};
 use jpeg_decoder::PixelFormat;
 
 use crate::output::note;
@@ -182,6 +182,41 @@ pub fn decode(bytes: &[u8]) -> Result<RgbImage> {
         other => bail!("a JPEG with {other:?} pixels, not RGB or gray"),
     }
     RgbImage::from_raw(u32::from(info.width), u32::from(info.height), pixels).context("a JPEG with pixels missing")
+}
+
+/// Decodes a JPEG, PNG or WebP of this size; another is refused before its pixels take memory. WebP goes through libwebp,
+/// as in the other commands.
+pub fn decode_sized(bytes: &[u8], wanted: (u32, u32)) -> Result<RgbImage> {
+    let reader = image::ImageReader::new(Cursor::new(bytes)).with_guessed_format()?;
+    let format = reader.format();
+    let size = match format {
+        Some(ImageFormat::Jpeg) => {
+            let mut decoder = jpeg_decoder::Decoder::new(bytes);
+            decoder.read_info()?;
+            let info = decoder.info().context("a JPEG without a frame")?;
+            (u32::from(info.width), u32::from(info.height))
+        }
+        Some(ImageFormat::Png | ImageFormat::WebP) => reader.into_dimensions()?,
+        _ => bail!("it is no JPEG, PNG or WebP"),
+    };
+    if size != wanted {
+        bail!("it is {}x{}, the network takes {}x{}", size.0, size.1, wanted.0, wanted.1);
+    }
+    let image = match format {
+        Some(ImageFormat::WebP) => {
+            let decoded = webp::Decoder::new(bytes).decode().context("it is no WebP that libwebp reads")?;
+            let pixels = match decoded.is_alpha() {
+                true => decoded.as_chunks::<4>().0.iter().flat_map(|&[r, g, b, _]| [r, g, b]).collect(),
+                false => decoded.to_vec(),
+            };
+            RgbImage::from_raw(decoded.width(), decoded.height(), pixels).context("a WebP with pixels missing")?
+        }
+        _ => decode(bytes)?,
+    };
+    if image.dimensions() != wanted {
+        bail!("its size is not what its header says");
+    }
+    Ok(image)
 }
 
 /// Resizes so that the shorter side fits, then cuts the centre out.

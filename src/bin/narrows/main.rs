@@ -4,10 +4,12 @@ mod args;
 mod bd;
 mod codecs;
 mod commands;
+mod device;
 mod files;
 mod fitting;
 mod graph;
 mod images;
+mod logs;
 mod measure;
 mod measurements;
 mod metrics;
@@ -15,7 +17,9 @@ mod model;
 mod normalize;
 mod output;
 mod report;
+mod tails;
 mod timing;
+mod units;
 
 use std::io::ErrorKind;
 use std::process::ExitCode;
@@ -23,7 +27,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
-use commands::{completions, decode, demo, encode, eval, fit, inspect};
+use commands::{completions, decode, demo, encode, eval, fit, inspect, offload, serve, shape};
 
 const ABOUT: &str = "Codec for neural feature maps
 
@@ -70,6 +74,12 @@ enum Command {
     Inspect(inspect::Args),
     /// Measure bytes against accuracy, beside JPEG, WebP and PNG of the input.
     Eval(eval::Args),
+    /// Serve the tail of a network over gRPC (Open Inference Protocol).
+    Serve(serve::Args),
+    /// Classify images through a server: head, stream, tail; beside JPEG, WebP and the device alone.
+    Offload(offload::Args),
+    /// Shape a link: pass connections on at a bandwidth, with a delay and losses.
+    Shape(shape::Args),
     /// Show it all on the built-in network and 1,000 images (the default).
     Demo(demo::Args),
     /// Print a completion script for a shell.
@@ -83,6 +93,9 @@ fn run(cli: Cli) -> Result<()> {
         Some(Command::Decode(args)) => decode::run(&args),
         Some(Command::Inspect(args)) => inspect::run(&args),
         Some(Command::Eval(args)) => eval::run(&args),
+        Some(Command::Serve(args)) => serve::run(&args),
+        Some(Command::Offload(args)) => offload::run(&args),
+        Some(Command::Shape(args)) => shape::run(&args),
         Some(Command::Demo(args)) => demo::run(&args),
         Some(Command::Completions(args)) => completions::run::<Cli>(&args),
         None => run(Cli::parse_from(["narrows", "demo"])),

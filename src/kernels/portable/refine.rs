@@ -178,11 +178,7 @@ pub fn refine_encode(
                     Some(coarse) => {
                         let digit = digit_of(symbol, coarse);
                         let (start, frequency) = refinement.digits.interval(coarse, table, digit);
-                        scratch.steps.push(Step {
-                            lane: lane as u8,
-                            start: start as u16,
-                            frequency: frequency as u16,
-                        });
+                        scratch.steps.push(Step { lane: lane as u8, start: start as u16, frequency: frequency as u16 });
                     }
                     None => pending[lane] = push_symbol(lane, symbol, table, refinement.bank, &mut scratch.steps),
                 }
@@ -243,7 +239,8 @@ impl<'a> Refiner<'a> {
                 let mut tables = [0; MAX_LANES];
                 near.tables(model, column, run, &mut tables[..count]);
                 let mut decoded = [0; MAX_LANES];
-                for (group, (out, tables)) in decoded[..count].chunks_mut(*lanes).zip(tables.chunks(*lanes)).enumerate() {
+                for (group, (out, tables)) in decoded[..count].chunks_mut(*lanes).zip(tables.chunks(*lanes)).enumerate()
+                {
                     let mut tokens = [0u8; MAX_LANES];
                     for (lane, (out, &table)) in out.iter_mut().zip(tables).enumerate() {
                         let slot = states[lane] & (TOTAL - 1);

@@ -7,3 +7,6 @@ pub mod encode;
 pub mod eval;
 pub mod fit;
 pub mod inspect;
+pub mod offload;
+pub mod serve;
+pub mod shape;
