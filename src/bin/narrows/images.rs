@@ -234,16 +234,26 @@ pub struct Sheet {
     image: RgbImage,
     labels: Vec<usize>,
     side: u32,
+    /// Tiles before the first that is used.
+    skip: usize,
 }
 
 impl Sheet {
-    /// Opens a sheet from the bytes of an image and of a text with one label a line.
-    pub fn open(image: &[u8], labels: &str, side: u32) -> Result<Sheet> {
+    /// Opens a sheet from the bytes of an image and of a text with one label a line; only these tiles of it.
+    pub fn open(image: &[u8], labels: &str, side: u32, rows: Option<Rows>) -> Result<Sheet> {
         let image = decode(image).context("the sheet of images")?;
         let labels = labels.lines().map(|line| line.trim().parse().context("a label of the sheet"));
-        let sheet = Sheet { image, labels: labels.collect::<Result<_>>()?, side };
+        let mut sheet = Sheet { image, labels: labels.collect::<Result<_>>()?, side, skip: 0 };
         if sheet.labels.len() > (sheet.columns() * (sheet.image.height() / side)) as usize {
             bail!("the sheet has fewer tiles than labels");
+        }
+        if let Some(rows) = rows {
+            if rows.last > sheet.labels.len() {
+                bail!("rows {rows} are asked for, there are {}", sheet.labels.len());
+            }
+            sheet.skip = rows.first - 1;
+            sheet.labels.truncate(rows.last);
+            sheet.labels.drain(..sheet.skip);
         }
         Ok(sheet)
     }
@@ -259,7 +269,8 @@ impl Images for Sheet {
     }
 
     fn pixels(&self, i: usize) -> Result<RgbImage> {
-        let (row, column) = (i as u32 / self.columns(), i as u32 % self.columns());
+        let tile = (self.skip + i) as u32;
+        let (row, column) = (tile / self.columns(), tile % self.columns());
         let side = self.side;
         Ok(imageops::crop_imm(&self.image, column * side, row * side, side, side).to_image())
     }
