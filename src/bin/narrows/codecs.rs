@@ -8,7 +8,7 @@ use half::f16;
 use image::codecs::png::{CompressionType, FilterType, PngEncoder};
 use image::{ExtendedColorType, ImageEncoder, RgbImage};
 use jpeg_encoder::{ChromaSubsamplingMethod, ColorType, SamplingFactor};
-use narrows::{Backend, Clip, Decoder, Encoder, Packed, Profile, Quality};
+use narrows::{Backend, Clip, Decoder, Encoder, Info, Packed, Profile, Quality};
 use ndarray::ArrayD;
 
 use crate::images;
@@ -114,6 +114,8 @@ pub struct FeatureCodec {
     pub scale: Option<f32>,
     /// Content hash of the profile, of narrows with one.
     pub profile: Option<u64>,
+    /// Which layer of how many, of a stream of several that is cut off where this one ends.
+    pub layer: Option<(u32, u32)>,
     method: Method,
 }
 
@@ -127,7 +129,7 @@ enum Method {
 
 impl FeatureCodec {
     fn new(name: &'static str, setting: String, lossless: bool, method: Method) -> Self {
-        FeatureCodec { name, setting, lossless, scale: None, profile: None, method }
+        FeatureCodec { name, setting, lossless, scale: None, profile: None, layer: None, method }
     }
 
     fn stream(name: &'static str, setting: String, encoder: Encoder, quality: Quality) -> Self {
@@ -187,6 +189,24 @@ impl FeatureCodec {
         FeatureCodec { scale: Some(scale), profile: hash, ..Self::new(name, scale_text(scale), false, method) }
     }
 
+    /// `narrows` in layers: a stream of all of them, the finest at a step scale, cut off where `layer` of how many ends.
+    pub fn layer(profile: &Arc<Profile>, scale: f32, rdo: bool, layer: (u32, u32)) -> Self {
+        let mut codec = Self::narrows(Some(profile), scale, rdo);
+        if let Method::Stream { encoder, .. } = &mut codec.method {
+            **encoder = encoder.as_ref().clone().layers(layer.1 as usize);
+        }
+        codec.name = if profile.has_networks() { "narrows trained layered" } else { "narrows layered" };
+        FeatureCodec { layer: Some(layer), ..codec }
+    }
+
+    /// Setting and layer, for example `x0.5 layer 1/2`.
+    pub fn setting_text(&self) -> String {
+        match self.layer {
+            Some((layer, of)) => format!("{} layer {layer}/{of}", self.setting),
+            None => self.setting.clone(),
+        }
+    }
+
     /// The same codec with its kernels on a backend.
     pub fn on(mut self, backend: &Backend) -> Self {
         if let Method::Stream { encoder, decoder, .. } = &mut self.method {
@@ -211,7 +231,12 @@ impl FeatureCodec {
                 bytes
             }
             Method::Stream { encoder, quality, zstd, .. } => {
-                let stream = encoder.encode(feature, *quality)?;
+                let mut stream = encoder.encode(feature, *quality)?;
+                if let Some((layer, _)) = self.layer {
+                    // A stream that is replaced by a shorter lossless one has no layers: all of it is needed.
+                    let ends = Info::read(&stream)?.layers;
+                    stream.truncate(*ends.get(layer as usize - 1).unwrap_or(&stream.len()));
+                }
                 if *zstd { zstd::bulk::compress(&stream, ZSTD_LEVEL)? } else { stream }
             }
         })

@@ -12,6 +12,7 @@ mod images;
 mod logs;
 mod measure;
 mod measurements;
+mod measuring;
 mod metrics;
 mod model;
 mod normalize;

@@ -120,7 +120,7 @@ impl Job<'_> {
         for (cut, codecs) in &self.cuts {
             for codec in codecs {
                 let samples = column(points.len());
-                points.push(Point::new(Some(&cut.name), codec.name, &codec.setting, cut.elements(), &samples));
+                points.push(Point::new(Some(&cut.name), codec.name, &codec.setting_text(), cut.elements(), &samples));
             }
         }
         let correct = rows.iter().filter(|row| row.answer == row.label).count();
@@ -173,7 +173,7 @@ impl Job<'_> {
         for (((cut, _), codecs), features) in self.cuts.iter().zip(codecs).zip(&features) {
             let features: Vec<ArrayD<f32>> = (0..images.len()).map(|i| item(features, i)).collect();
             for codec in codecs {
-                let name = format!("{} {} at {}", codec.name, codec.setting, cut.name);
+                let name = format!("{} {} at {}", codec.name, codec.setting_text(), cut.name);
                 let coded = features.iter().map(|feature| code(codec, feature).with_context(|| name.clone()));
                 let (costs, decoded): (Vec<Cost>, Vec<ArrayD<f32>>) =
                     coded.collect::<Result<Vec<_>>>()?.into_iter().unzip();

@@ -20,6 +20,7 @@ pub fn measurements(job: &Job<'_>, measured: &Measured, times: &Times, model: &s
         let codings = codecs.iter().zip(&times.codecs).map(|(codec, times)| {
             next(Coding {
                 scale: codec.scale,
+                layer: codec.layer,
                 profile: codec.profile.map(|hash| format!("{hash:016x}")),
                 ..coding(codec.name, codec.setting.clone(), *times)
             })
@@ -114,7 +115,11 @@ pub fn join(cuts: &mut Vec<Cut>, cut: Cut) {
 
 /// True for codings that differ in nothing but their times.
 fn is_same(a: &Coding, b: &Coding) -> bool {
-    a.setting == b.setting && a.profile == b.profile && a.bytes == b.bytes && a.answers == b.answers
+    a.setting == b.setting
+        && a.layer == b.layer
+        && a.profile == b.profile
+        && a.bytes == b.bytes
+        && a.answers == b.answers
 }
 
 /// The processor in words, where the system says it.

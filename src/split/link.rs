@@ -1,0 +1,199 @@
+//! Bandwidth, round trip and server wait from what was seen.
+
+use crate::conditions::Conditions;
+
+/// Relative standard deviation by which the bandwidth is taken to move between two transfers: links change fast.
+const BANDWIDTH_DRIFT: f64 = 0.5;
+/// The same of the round trip: routes change slowly.
+const ROUND_TRIP_DRIFT: f64 = 0.05;
+/// Relative standard deviation of a transfer's time when both are known.
+const NOISE: f64 = 0.1;
+/// Relative standard deviation of what is assumed before the first transfer.
+const FIRST: f64 = 1.0;
+/// Least round trip, in seconds, and least seconds a bit.
+const LEAST: (f64, f64) = (1e-5, 1e-12);
+/// Share of a new deviation in their running mean.
+const DEVIATION_GAIN: f64 = 0.25;
+/// No transfer counts for more than this in their mean, or one long stall would make all later choices timid.
+const WORST: f64 = 3.0;
+/// Mean absolute deviations above the mean at which the 95th percentile of normal errors lies, 1.645 times 1.253, and a fifth
+/// more because the mean is of few.
+const CAUTION: f64 = 2.5;
+
+/// What a device knows of its link and server, from its own transfers: no probes are needed.
+///
+/// A transfer takes a round trip and its bits at the bandwidth. A Kalman filter of these two follows both: small transfers
+/// tell the round trip, large ones the bandwidth, and what sizes cannot tell is put down to the bandwidth, which moves
+/// more. A tenfold drop is known after two transfers.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LinkEstimate {
+    first: Conditions,
+    /// Seconds.
+    round_trip: f64,
+    /// Seconds a bit.
+    bit: f64,
+    /// Variances of both and their covariance.
+    variance: (f64, f64),
+    covariance: f64,
+    /// Mean of |observed - expected| over the expected, at most [`WORST`] each.
+    deviation: f64,
+    /// Seconds.
+    wait: f64,
+}
+
+impl LinkEstimate {
+    /// Begins with what is assumed before anything is seen; speeds and deadline of it are kept as they are.
+    pub fn new(first: Conditions) -> LinkEstimate {
+        let round_trip = first.round_trip.clamp(LEAST.0, 1e3);
+        let bit = (1.0 / first.bandwidth).clamp(LEAST.1, 1.0);
+        let variance = ((FIRST * round_trip).powi(2), (FIRST * bit).powi(2));
+        LinkEstimate { first, round_trip, bit, variance, covariance: 0.0, deviation: 0.25, wait: first.wait }
+    }
+
+    /// Takes note of a transfer: bytes sent, and seconds from the first of them to the answer, less what the server said
+    /// that it waited and worked. What is no time is passed over.
+    pub fn observe(&mut self, bytes: usize, seconds: f64) {
+        if !(seconds.is_finite() && seconds >= 0.0) {
+            return;
+        }
+        let bits = 8.0 * bytes as f64;
+        let expected = self.expected(bits);
+        let error = seconds - expected;
+        self.deviation += DEVIATION_GAIN * ((error.abs() / expected).min(WORST) - self.deviation);
+        let round = self.variance.0 + (ROUND_TRIP_DRIFT * self.round_trip).powi(2);
+        let bit = self.variance.1 + (BANDWIDTH_DRIFT * self.bit).powi(2);
+        // How the two move with the expected time, its variance, and the gains.
+        let (with_round, with_bit) = (round + bits * self.covariance, self.covariance + bits * bit);
+        let spread = with_round + bits * with_bit + (NOISE * expected).powi(2);
+        let gains = (with_round / spread, with_bit / spread);
+        self.round_trip = (self.round_trip + gains.0 * error).clamp(LEAST.0, 1e3);
+        self.bit = (self.bit + gains.1 * error).clamp(LEAST.1, 1.0);
+        self.variance = ((round - gains.0 * with_round).max(0.0), (bit - gains.1 * with_bit).max(0.0));
+        let most = (self.variance.0 * self.variance.1).sqrt();
+        self.covariance = (self.covariance - gains.0 * with_bit).clamp(-most, most);
+    }
+
+    /// Takes note of a transfer that is not over after `seconds`: it tells something only if it should have been.
+    pub fn stalled(&mut self, bytes: usize, seconds: f64) {
+        if seconds > self.expected(8.0 * bytes as f64) {
+            self.observe(bytes, seconds);
+        }
+    }
+
+    /// Takes note of the seconds that a request waited at the server, from its reply. A longer wait is believed by half at
+    /// once, a shorter one by a quarter.
+    pub fn observe_wait(&mut self, seconds: f64) {
+        if seconds.is_finite() && seconds >= 0.0 {
+            let gain = if seconds > self.wait { 0.5 } else { 0.25 };
+            self.wait += gain * (seconds - self.wait);
+        }
+    }
+
+    /// The conditions as they are expected.
+    pub fn conditions(&self) -> Conditions {
+        Conditions { bandwidth: 1.0 / self.bit, round_trip: self.round_trip, wait: self.wait, ..self.first }
+    }
+
+    /// The conditions with room for about 95 of 100 transfers, from how far off expectations have been: for deadlines.
+    pub fn cautious(&self) -> Conditions {
+        let factor = 1.0 + CAUTION * self.deviation;
+        let expected = self.conditions();
+        Conditions { bandwidth: expected.bandwidth / factor, round_trip: expected.round_trip * factor, ..expected }
+    }
+
+    fn expected(&self, bits: f64) -> f64 {
+        self.round_trip + bits * self.bit
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn seconds(bytes: usize, bandwidth: f64, round_trip: f64) -> f64 {
+        Conditions { bandwidth, round_trip, ..Conditions::default() }.transfer(bytes as f64)
+    }
+
+    fn near(value: f64, expected: f64, share: f64) {
+        assert!((value / expected - 1.0).abs() < share, "{value} is not {expected}");
+    }
+
+    #[test]
+    fn small_transfers_tell_the_round_trip_and_large_ones_the_bandwidth() {
+        let mut link = LinkEstimate::new(Conditions::default());
+        for i in 0..20 {
+            let bytes = if i % 2 == 0 { 50 } else { 40_000 };
+            link.observe(bytes, seconds(bytes, 3e6, 0.11));
+        }
+        near(link.conditions().bandwidth, 3e6, 0.05);
+        near(link.conditions().round_trip, 0.11, 0.05);
+    }
+
+    #[test]
+    fn a_tenfold_drop_is_known_after_two_transfers_and_a_rise_too() {
+        let mut link = LinkEstimate::new(Conditions::default());
+        for (bandwidth, count) in [(1e6, 20), (1e5, 2), (1e6, 2)] {
+            (0..count).for_each(|_| link.observe(2000, seconds(2000, bandwidth, 0.04)));
+            near(link.conditions().transfer(2000.0), seconds(2000, bandwidth, 0.04), 0.1);
+            // What the sizes cannot tell goes to the bandwidth, most of it.
+            near(link.conditions().transfer(500.0), seconds(500, bandwidth, 0.04), 0.25);
+        }
+    }
+
+    #[test]
+    fn caution_covers_most_transfers() {
+        let mut link = LinkEstimate::new(Conditions::default());
+        let mut state = 7u32;
+        let mut random = || {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            f64::from(state >> 8) / f64::from(1 << 24)
+        };
+        let (mut within, count) = (0, 1000);
+        for i in 0..count + 50 {
+            let bytes = (200.0 + 3000.0 * random()) as usize;
+            let time = seconds(bytes, 1e6 * (0.6 + 0.8 * random()), 0.04 * (0.9 + 0.2 * random()));
+            within += usize::from(i >= 50 && time <= link.cautious().transfer(bytes as f64));
+            link.observe(bytes, time);
+        }
+        assert!((930..1000).contains(&within), "{within}");
+    }
+
+    #[test]
+    fn a_transfer_that_hangs_counts_once_it_is_late() {
+        let mut link = LinkEstimate::new(Conditions::default());
+        (0..10).for_each(|_| link.observe(2000, seconds(2000, 1e6, 0.04)));
+        let before = link.clone();
+        link.stalled(2000, 0.01);
+        assert_eq!(link, before);
+        link.stalled(2000, 1.0);
+        assert!(link.conditions().bandwidth < 1e5);
+    }
+
+    #[test]
+    fn waits_rise_faster_than_they_fall() {
+        let mut link = LinkEstimate::new(Conditions::default());
+        link.observe_wait(0.4);
+        assert_eq!(link.conditions().wait, 0.2);
+        link.observe_wait(0.0);
+        assert!((link.conditions().wait - 0.15).abs() < 1e-12);
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_is_seen_leaves_usable_conditions(
+            seen in prop::collection::vec((0usize..1 << 40, prop::num::f64::ANY), 0..100),
+        ) {
+            let mut link = LinkEstimate::new(Conditions { bandwidth: 0.0, round_trip: f64::INFINITY, ..Conditions::default() });
+            for (bytes, seconds) in seen {
+                link.observe(bytes, seconds);
+                link.stalled(bytes, seconds);
+                link.observe_wait(seconds);
+                for conditions in [link.conditions(), link.cautious()] {
+                    prop_assert!(conditions.checked().is_ok(), "{conditions:?}");
+                    prop_assert!(conditions.bandwidth > 0.0 && conditions.round_trip.is_finite());
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,347 @@
+//! The choice among all that was measured, and when to change it.
+
+use std::sync::Arc;
+
+use crate::conditions::Conditions;
+use crate::split::goal::Gain;
+use crate::split::{Action, Estimate, Goal, Measurements, Power, Work};
+
+/// Which quantile of the bytes a deadline is held against.
+const HIGH: f64 = 0.95;
+
+/// When the planner leaves what it has chosen for what has become better.
+///
+/// It changes at once where its choice no longer does what is asked (misses the deadline, falls to a link that is down)
+/// and something else does, and for a gain of `step`. For a gain of `margin` it changes when that has lasted for `patience`
+/// choices in a row; where the deadline counts, what it changes to must meet it with `margin` to spare, or it would soon
+/// have to go back.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Hysteresis {
+    /// Share of delay or energy that a change must bring.
+    pub margin: f64,
+    /// Choices in a row for which it must have done so.
+    pub patience: u32,
+    /// Share that is worth a change at once.
+    pub step: f64,
+}
+
+impl Default for Hysteresis {
+    /// A tenth for three choices, or half at once.
+    fn default() -> Self {
+        Hysteresis { margin: 0.1, patience: 3, step: 0.5 }
+    }
+}
+
+/// Chooses where a network runs and what is sent, from [`Measurements`] and the conditions of the moment.
+///
+/// Copies share the measurements. [`Planner::choose`] takes time in proportion to the number of measured codings.
+///
+/// ```no_run
+/// use std::sync::Arc;
+/// use narrows::Conditions;
+/// use narrows::split::{Goal, Measurements, Planner, Power};
+///
+/// let measured = Measurements::from_json(&std::fs::read("net.json")?)?;
+/// let accuracy = measured.accuracy(narrows::split::Action::Local) - 0.005;
+/// let mut planner = Planner::new(Arc::new(measured), Power::default(), Goal::Delay { accuracy });
+/// let choice = planner.choose(&Conditions { bandwidth: 2e5, ..Conditions::default() });
+/// println!("{}: {:.1} ms", planner.measurements().name(choice.action), 1e3 * choice.delay);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct Planner {
+    measurements: Arc<Measurements>,
+    candidates: Arc<[Candidate]>,
+    power: Power,
+    goal: Goal,
+    hysteresis: Hysteresis,
+    /// What was chosen last.
+    current: Option<Action>,
+    /// For how many choices in a row something has been better by the margin.
+    lasted: u32,
+}
+
+/// What does not depend on conditions.
+#[derive(Debug, Clone, Copy)]
+struct Candidate {
+    action: Action,
+    work: Work,
+    bytes: f64,
+    high_bytes: f64,
+    accuracy: f64,
+}
+
+impl Planner {
+    /// A planner over all that was measured.
+    pub fn new(measurements: Arc<Measurements>, power: Power, goal: Goal) -> Planner {
+        let candidate = |action| {
+            let coding = measurements.coding(action);
+            Some(Candidate {
+                action,
+                work: measurements.work(action)?,
+                bytes: coding.map_or(0.0, |coding| coding.mean_bytes()),
+                high_bytes: coding.map_or(0.0, |coding| quantile(&coding.bytes, HIGH)),
+                accuracy: measurements.accuracy(action),
+            })
+        };
+        let candidates = measurements.actions().filter_map(candidate).collect();
+        let hysteresis = Hysteresis::default();
+        Planner { candidates, measurements, power, goal, hysteresis, current: None, lasted: 0 }
+    }
+
+    /// Only these actions, for a device that cannot do all. [`Action::Local`] stays if nothing else does.
+    pub fn only(mut self, wanted: impl Fn(Action) -> bool) -> Planner {
+        let kept: Vec<Candidate> = self.candidates.iter().filter(|one| wanted(one.action)).copied().collect();
+        self.candidates = if kept.is_empty() { self.candidates.iter().take(1).copied().collect() } else { kept.into() };
+        self.current = None;
+        self
+    }
+
+    /// With another hysteresis.
+    pub fn hysteresis(mut self, hysteresis: Hysteresis) -> Planner {
+        self.hysteresis = hysteresis;
+        self
+    }
+
+    /// What it was made from.
+    pub fn measurements(&self) -> &Arc<Measurements> {
+        &self.measurements
+    }
+
+    /// What it looks for.
+    pub fn goal(&self) -> Goal {
+        self.goal
+    }
+
+    /// What each action would cost: local first, then the codecs of the input, then the cuts.
+    pub fn candidates(&self, conditions: &Conditions) -> Vec<Estimate> {
+        self.candidates.iter().map(|candidate| self.estimate_of(candidate, conditions)).collect()
+    }
+
+    /// What one action would cost; `None` if it is not among the candidates.
+    pub fn estimate(&self, action: Action, conditions: &Conditions) -> Option<Estimate> {
+        let candidate = self.candidates.iter().find(|candidate| candidate.action == action)?;
+        Some(self.estimate_of(candidate, conditions))
+    }
+
+    /// The best action under these conditions, whatever was chosen before.
+    pub fn best(&self, conditions: &Conditions) -> Estimate {
+        let rank = |estimate: &Estimate| self.goal.rank(estimate, conditions.deadline);
+        let estimates = self.candidates.iter().map(|candidate| self.estimate_of(candidate, conditions));
+        let best = estimates.reduce(|best, other| if rank(&other) < rank(&best) { other } else { best });
+        best.expect("local is always there")
+    }
+
+    /// The action to take now: the best one, or what was chosen before while that is nearly as good ([`Hysteresis`]).
+    pub fn choose(&mut self, conditions: &Conditions) -> Estimate {
+        let best = self.best(conditions);
+        let current = self.current.and_then(|action| self.estimate(action, conditions));
+        let stays = current.filter(|current| current.action != best.action && !self.leaves(current, &best, conditions));
+        match stays {
+            Some(current) => current,
+            None => {
+                (self.current, self.lasted) = (Some(best.action), 0);
+                best
+            }
+        }
+    }
+
+    /// True if it is time to change; counts how long another action has been better.
+    fn leaves(&mut self, current: &Estimate, best: &Estimate, conditions: &Conditions) -> bool {
+        let Hysteresis { margin, patience, step } = self.hysteresis;
+        let deadline = conditions.deadline;
+        let gain = self.goal.rank(best, deadline).gain_over(&self.goal.rank(current, deadline));
+        if gain == Gain::Kind {
+            return true;
+        }
+        let spare =
+            !self.goal.is_bound_by_deadline() || current.late > deadline || best.late * (1.0 + margin) <= deadline;
+        let share = match gain {
+            Gain::Share(share) => share,
+            _ => margin,
+        };
+        if !spare || share < margin {
+            self.lasted = 0;
+            return false;
+        }
+        self.lasted = self.lasted.saturating_add(1);
+        share >= step || self.lasted >= patience
+    }
+
+    fn estimate_of(&self, candidate: &Candidate, conditions: &Conditions) -> Estimate {
+        let Candidate { action, work, bytes, high_bytes, accuracy } = *candidate;
+        Estimate {
+            action,
+            delay: work.delay(bytes, conditions),
+            late: work.delay(high_bytes, conditions),
+            energy: work.energy(bytes, conditions, &self.power),
+            bytes,
+            accuracy,
+        }
+    }
+}
+
+/// The least value that this share of all does not exceed; 0 of none.
+fn quantile(values: &[u32], share: f64) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_unstable();
+    let place = ((values.len() as f64 * share).ceil() as usize).saturating_sub(1);
+    sorted.get(place).map_or(0.0, |&value| f64::from(value))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::split::tests::example;
+    use proptest::prelude::*;
+
+    fn planner(goal: Goal) -> Planner {
+        Planner::new(Arc::new(example()), Power::default(), goal)
+    }
+
+    fn conditions() -> impl Strategy<Value = Conditions> {
+        let exponent = |low: f64, high: f64| (low..high).prop_map(|x| 10f64.powf(x));
+        let bandwidth = prop_oneof![9 => exponent(2.0, 10.0), 1 => Just(0.0), 1 => Just(f64::INFINITY)];
+        let deadline = prop_oneof![exponent(-3.0, 2.0), Just(f64::INFINITY), Just(0.0)];
+        (bandwidth, 0.0..2.0, 0.0..2.0, deadline, exponent(-3.0, 2.0), exponent(-3.0, 2.0)).prop_map(
+            |(bandwidth, round_trip, wait, deadline, device_speed, server_speed)| Conditions {
+                bandwidth,
+                round_trip,
+                wait,
+                deadline,
+                device_speed,
+                server_speed,
+            },
+        )
+    }
+
+    fn goals() -> impl Strategy<Value = Goal> {
+        let floor = 0.0..1.1;
+        prop_oneof![
+            floor.clone().prop_map(|accuracy| Goal::Delay { accuracy }),
+            floor.prop_map(|accuracy| Goal::Energy { accuracy }),
+            Just(Goal::Accuracy)
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn delay_grows_with_all_that_gets_worse(base in conditions(), factor in 1.0..10.0) {
+            let planner = planner(Goal::Accuracy);
+            let worse = [
+                Conditions { bandwidth: base.bandwidth / factor, ..base },
+                Conditions { round_trip: base.round_trip * factor, ..base },
+                Conditions { wait: base.wait * factor, ..base },
+                Conditions { device_speed: base.device_speed / factor, ..base },
+                Conditions { server_speed: base.server_speed / factor, ..base },
+            ];
+            for worse in worse {
+                for (good, bad) in planner.candidates(&base).iter().zip(planner.candidates(&worse)) {
+                    prop_assert!(bad.delay >= good.delay && bad.late >= good.late && bad.energy >= good.energy);
+                    prop_assert!(bad.late >= bad.delay || bad.bytes == 0.0);
+                }
+            }
+        }
+
+        #[test]
+        fn the_first_choice_is_the_least_of_all(base in conditions(), goal in goals()) {
+            let mut planner = planner(goal);
+            let chosen = planner.choose(&base);
+            let rank = |estimate: &Estimate| goal.rank(estimate, base.deadline);
+            for other in planner.candidates(&base) {
+                prop_assert!(rank(&chosen) <= rank(&other), "{chosen:?} {other:?}");
+                prop_assert!(!other.delay.is_nan() && !other.late.is_nan() && !other.energy.is_nan());
+            }
+            prop_assert!(chosen.delay.is_finite());
+        }
+
+        #[test]
+        fn without_hysteresis_every_choice_is_the_best(all in prop::collection::vec(conditions(), 2..20), goal in goals()) {
+            let mut planner = planner(goal).hysteresis(Hysteresis { margin: 0.0, patience: 0, step: 0.0 });
+            for conditions in all {
+                let (chosen, best) = (planner.choose(&conditions), planner.best(&conditions));
+                let rank = |estimate: &Estimate| goal.rank(estimate, conditions.deadline);
+                prop_assert_eq!(rank(&chosen), rank(&best));
+            }
+        }
+    }
+
+    /// Bandwidths around `middle` by a factor of at most `1 + spread`, always the same.
+    fn jitter(middle: f64, spread: f64, count: usize) -> impl Iterator<Item = Conditions> {
+        let mut state = 1u32;
+        (0..count).map(move |_| {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            let share = f64::from(state >> 8) / f64::from(1 << 24) * 2.0 - 1.0;
+            Conditions { bandwidth: middle * (1.0 + spread * share), ..Conditions::default() }
+        })
+    }
+
+    fn switches(planner: &mut Planner, all: impl Iterator<Item = Conditions>) -> usize {
+        let actions: Vec<Action> = all.map(|conditions| planner.choose(&conditions).action).collect();
+        actions.windows(2).filter(|pair| pair[0] != pair[1]).count()
+    }
+
+    #[test]
+    fn jitter_around_a_crossover_makes_no_flapping() {
+        let goal = Goal::Delay { accuracy: 0.9 };
+        let with = |c: Conditions| Conditions { device_speed: 0.4, ..c };
+        let middle = crossover(goal, with);
+        let mut free = planner(goal).hysteresis(Hysteresis { margin: 0.0, patience: 0, step: 0.0 });
+        let flapping = switches(&mut free, jitter(middle, 0.3, 500).map(with));
+        let settled = switches(&mut planner(goal), jitter(middle, 0.3, 500).map(with));
+        assert!(flapping > 100, "{flapping}");
+        assert!(settled <= 2, "{settled}");
+    }
+
+    /// A bandwidth at which the best action changes.
+    fn crossover(goal: Goal, with: impl Fn(Conditions) -> Conditions) -> f64 {
+        let planner = planner(goal);
+        let action = |bandwidth: f64| planner.best(&with(Conditions { bandwidth, ..Conditions::default() })).action;
+        let all: Vec<f64> = (0..400).map(|i| 10f64.powf(3.0 + f64::from(i) / 100.0)).collect();
+        let at = all.windows(2).find(|pair| action(pair[0]) != action(pair[1])).expect("no crossover");
+        (at[0] * at[1]).sqrt()
+    }
+
+    #[test]
+    fn jitter_around_a_deadline_makes_no_flapping() {
+        let base = Conditions { deadline: 0.16, device_speed: 0.5, ..Conditions::default() };
+        let with = |c: Conditions| Conditions { bandwidth: c.bandwidth, ..base };
+        let middle = crossover(Goal::Accuracy, with);
+        let mut free = planner(Goal::Accuracy).hysteresis(Hysteresis { margin: 0.0, patience: 0, step: 0.0 });
+        assert!(switches(&mut free, jitter(middle, 0.08, 500).map(with)) > 100);
+        assert!(switches(&mut planner(Goal::Accuracy), jitter(middle, 0.08, 500).map(with)) <= 2);
+    }
+
+    #[test]
+    fn a_real_step_is_followed_at_once() {
+        let slow = |bandwidth| Conditions { bandwidth, device_speed: 0.2, ..Conditions::default() };
+        let mut planner = planner(Goal::Delay { accuracy: 0.9 });
+        assert_eq!(planner.choose(&slow(1e8)).action, Action::Input { coding: 1 });
+        assert_eq!(planner.choose(&slow(0.0)).action, Action::Local);
+        assert_eq!(planner.choose(&slow(1e8)).action, Action::Input { coding: 1 });
+    }
+
+    #[test]
+    fn a_small_gain_is_followed_when_it_has_lasted() {
+        let goal = Goal::Delay { accuracy: 0.9 };
+        let with = |c: Conditions| Conditions { device_speed: 0.4, ..c };
+        let middle = crossover(goal, with);
+        let mut planner = planner(goal);
+        let at = |bandwidth| with(Conditions { bandwidth, ..Conditions::default() });
+        let before = planner.choose(&at(middle / 2.0)).action;
+        let actions: Vec<Action> = (0..4).map(|_| planner.choose(&at(middle * 4.0)).action).collect();
+        assert_eq!(actions[..2], [before; 2]);
+        assert_ne!(actions[2], before);
+        assert_eq!(actions[2], actions[3]);
+    }
+
+    #[test]
+    fn a_device_that_cannot_do_all_is_given_what_it_can() {
+        let all = planner(Goal::Accuracy);
+        assert_eq!(all.candidates(&Conditions::default()).len(), 6);
+        let splits = all.clone().only(|action| matches!(action, Action::Split { .. }));
+        assert_eq!(splits.candidates(&Conditions::default()).len(), 2);
+        assert_eq!(splits.estimate(Action::Local, &Conditions::default()), None);
+        assert_eq!(all.only(|_| false).best(&Conditions::default()).action, Action::Local);
+    }
+}

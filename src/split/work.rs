@@ -1,0 +1,189 @@
+//! What an action costs: seconds on both sides, delay, energy.
+
+use crate::conditions::Conditions;
+use crate::split::{Coding, Measurements};
+
+/// Where a network runs, and what is sent. The numbers are places in the lists of [`Measurements`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Action {
+    /// The whole network on the device; nothing is sent.
+    Local,
+    /// The input is sent, the whole network runs on the server.
+    Input {
+        /// Which of `inputs`.
+        coding: usize,
+    },
+    /// The head runs on the device, the feature is sent, the tail runs on the server.
+    Split {
+        /// Which of `cuts`.
+        cut: usize,
+        /// Which of its `codings`.
+        coding: usize,
+    },
+}
+
+/// Seconds of work of one image on the measured machine.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Work {
+    /// On the device: head and encoder, or the whole network.
+    pub device: f64,
+    /// On the server: decoder and tail, or decoder and the whole network; `None` if nothing is sent.
+    pub server: Option<f64>,
+}
+
+/// Watts that a device draws for an image, beyond what it draws anyway.
+///
+/// The energy of an image is `compute` while the device computes, `send` while its bytes go out, `receive` over the round
+/// trip, in which the radio waits for and gets the answer, and `idle` while the server works.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Power {
+    /// While computing.
+    pub compute: f64,
+    /// While sending.
+    pub send: f64,
+    /// While the radio waits for the answer and gets it.
+    pub receive: f64,
+    /// While the server works.
+    pub idle: f64,
+}
+
+impl Default for Power {
+    /// A small board with an LTE modem: 3.2 W for computing, as a Raspberry Pi 4 draws under load beyond its rest (5.4 W
+    /// and 2.2 W); 1.73 W for sending at 1 Mbit/s, 1.29 W for the open channel and 1.06 W for the connection at rest, from
+    /// the LTE model of Huang et al., "A Close Examination of Performance and Power Characteristics of 4G LTE Networks",
+    /// MobiSys 2012. Measure your own device where energy decides.
+    fn default() -> Self {
+        Power { compute: 3.2, send: 1.73, receive: 1.29, idle: 1.06 }
+    }
+}
+
+impl Work {
+    /// Seconds from the input to the answer, when `bytes` are sent. Infinite over a link that is down.
+    pub fn delay(&self, bytes: f64, conditions: &Conditions) -> f64 {
+        let device = conditions.on_device(self.device);
+        match self.server {
+            Some(server) => device + conditions.transfer(bytes) + conditions.on_server(server),
+            None => device,
+        }
+    }
+
+    /// Joules of the device for it.
+    pub fn energy(&self, bytes: f64, conditions: &Conditions, power: &Power) -> f64 {
+        let compute = joules(power.compute, conditions.on_device(self.device));
+        let Some(server) = self.server else { return compute };
+        let (round_trip, server) = (conditions.round_trip, conditions.on_server(server));
+        let sending = Conditions { round_trip: 0.0, ..*conditions }.transfer(bytes);
+        compute + joules(power.send, sending) + joules(power.receive, round_trip) + joules(power.idle, server)
+    }
+}
+
+/// No power for ever is no energy.
+fn joules(watts: f64, seconds: f64) -> f64 {
+    if watts == 0.0 { 0.0 } else { watts * seconds }
+}
+
+impl Measurements {
+    /// Every action that was measured: local, then the codecs of the input, then the cuts and their codings.
+    pub fn actions(&self) -> impl Iterator<Item = Action> + '_ {
+        let inputs = (0..self.inputs.len()).map(|coding| Action::Input { coding });
+        let cuts = self.cuts.iter().enumerate();
+        let splits =
+            cuts.flat_map(|(i, cut)| (0..cut.codings.len()).map(move |coding| Action::Split { cut: i, coding }));
+        std::iter::once(Action::Local).chain(inputs).chain(splits)
+    }
+
+    /// The coding that an action sends; `None` for [`Action::Local`] and for places that there are not.
+    pub fn coding(&self, action: Action) -> Option<&Coding> {
+        match action {
+            Action::Local => None,
+            Action::Input { coding } => self.inputs.get(coding),
+            Action::Split { cut, coding } => self.cuts.get(cut)?.codings.get(coding),
+        }
+    }
+
+    /// Seconds of work of an action; `None` for places that there are not.
+    pub fn work(&self, action: Action) -> Option<Work> {
+        let (head, tail) = match action {
+            Action::Local => return Some(Work { device: self.whole, server: None }),
+            Action::Input { .. } => (0.0, self.whole),
+            Action::Split { cut, .. } => self.cuts.get(cut).map(|cut| (cut.head, cut.tail))?,
+        };
+        let coding = self.coding(action)?;
+        Some(Work { device: head + coding.encode, server: Some(coding.decode + tail) })
+    }
+
+    /// An action in words, for example `local`, `JPEG q75` or `narrows x1 @ stage3.0.out`.
+    pub fn name(&self, action: Action) -> String {
+        let Some(coding) = self.coding(action) else { return "local".into() };
+        let mut name = format!("{} {}", coding.codec, coding.setting).trim_end().to_string();
+        if let Some((layer, of)) = coding.layer {
+            name += &format!(" layer {layer}/{of}");
+        }
+        match action {
+            Action::Split { cut, .. } => format!("{name} @ {}", self.cuts[cut].name),
+            _ => name,
+        }
+    }
+
+    /// Share of images that an action answers as `labels` has it.
+    pub fn accuracy(&self, action: Action) -> f64 {
+        match self.coding(action) {
+            Some(coding) => coding.share_of(&self.labels),
+            None => {
+                let right = self.answers.iter().zip(&self.labels).filter(|(answer, label)| answer == label).count();
+                right as f64 / self.labels.len().max(1) as f64
+            }
+        }
+    }
+
+    /// The same with the uncut network's answers for labels: accuracy becomes agreement with it.
+    pub fn by_agreement(mut self) -> Measurements {
+        self.labels.clone_from(&self.answers);
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::split::tests::example;
+
+    #[test]
+    fn an_action_takes_what_its_parts_take() {
+        let measured = example();
+        let conditions =
+            Conditions { bandwidth: 8e5, wait: 0.5, device_speed: 0.5, server_speed: 2.0, ..Conditions::default() };
+        let local = measured.work(Action::Local).unwrap();
+        assert_eq!(local.delay(1e9, &conditions), 0.2);
+        // Head 40 ms and encoder 1 ms at half speed, 100 bytes at 100 kB/s, 40 ms, wait, decoder 1 ms and tail 60 ms at
+        // twice the speed.
+        let split = measured.work(Action::Split { cut: 0, coding: 0 }).unwrap();
+        assert!((split.delay(100.0, &conditions) - (0.082 + 0.001 + 0.04 + 0.5 + 0.0305)).abs() < 1e-12);
+        let power = Power { compute: 2.0, send: 10.0, receive: 1.0, idle: 0.1 };
+        let energy = split.energy(100.0, &conditions, &power);
+        assert!((energy - (2.0 * 0.082 + 10.0 * 0.001 + 0.04 + 0.1 * 0.5305)).abs() < 1e-12);
+        assert_eq!(local.energy(1e9, &conditions, &power), 0.4);
+    }
+
+    #[test]
+    fn a_link_that_is_down_is_no_nan() {
+        let down = Conditions { bandwidth: 0.0, ..Conditions::default() };
+        let split = example().work(Action::Split { cut: 0, coding: 0 }).unwrap();
+        assert_eq!(split.delay(10.0, &down), f64::INFINITY);
+        let silent = Power { compute: 1.0, send: 0.0, receive: 0.0, idle: 0.0 };
+        assert!(split.energy(10.0, &down, &silent).is_finite());
+    }
+
+    #[test]
+    fn places_that_there_are_not_have_no_work() {
+        let measured = example();
+        for action in
+            [Action::Input { coding: 9 }, Action::Split { cut: 0, coding: 9 }, Action::Split { cut: 9, coding: 0 }]
+        {
+            assert_eq!((measured.work(action), measured.coding(action)), (None, None));
+        }
+        assert_eq!(measured.actions().count(), 6);
+        assert!(measured.actions().all(|action| measured.work(action).is_some()));
+        assert_eq!(measured.name(Action::Split { cut: 0, coding: 1 }), "narrows x2 @ cut");
+    }
+}
