@@ -83,9 +83,9 @@ pub struct Args {
     /// What the device does: local (the whole network), fixed (head and stream), jpeg:Q, webp:Q or png (the image).
     #[arg(long, value_name = "NAME", value_parser = Policy::parse, default_value = "fixed", help_heading = "Device")]
     policy: Policy,
-    /// Step scale of streams.
+    /// Step scale of streams: smaller is finer.
     #[arg(long, value_name = "X", default_value_t = 1.0, help_heading = "Device")]
-    scale: f32,
+    quality: f32,
     /// Layers of a stream, 1 to 4: they are sent one after the other until the server has its answer.
     #[arg(long, value_name = "N", default_value_t = 1, help_heading = "Device")]
     layers: usize,
@@ -146,7 +146,7 @@ pub fn run(args: &Args) -> Result<()> {
         cut,
         normalize: args.normalize.resolve()?,
         encoder: encoder.layers(args.layers).backend(args.backend.open()?),
-        quality: Quality::Scale(args.scale),
+        quality: Quality::Scale(args.quality),
         client,
         models: [name.clone(), format!("{name}.whole")],
         speed: args.device_speed,
