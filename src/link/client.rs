@@ -18,11 +18,13 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::codegen::http::Uri;
 use tonic::codegen::{BoxFuture, Bytes, Service};
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
-use tonic::{Request, Status};
+use tonic::{Code, Request, Status, Streaming};
 
 use super::proto::grpc_inference_service_client::GrpcInferenceServiceClient;
 use super::proto::infer_parameter::ParameterChoice;
-use super::proto::{InferParameter, ModelInferRequest, ModelInferResponse, ModelReadyRequest};
+use super::proto::{
+    InferParameter, ModelInferRequest, ModelInferResponse, ModelReadyRequest, ModelStreamInferResponse,
+};
 use super::retry::Retry;
 use super::tensors::{Data, Times};
 use crate::error::{Error, Result};
@@ -31,6 +33,8 @@ use crate::error::{Error, Result};
 const ANSWER: usize = 4 << 20;
 /// Largest headers of an answer.
 const HEADERS: u32 = 16 << 10;
+/// Most parts of one stream.
+const LAYERS: usize = 8;
 /// Pings on a connection that waits for an answer: what does not reply is given up, and the request tried elsewhere.
 const PING: Duration = Duration::from_secs(5);
 
@@ -92,7 +96,7 @@ pub struct Reply {
     pub layers: usize,
 }
 
-/// How the layers of one stream are sent.
+/// How the parts of one stream are sent on a streaming call.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Layer {
     /// Probability at which the server answers; its own if there is none.
@@ -112,6 +116,17 @@ struct Shared {
     options: ClientOptions,
     random: Mutex<Pcg32>,
     traffic: Arc<Traffic>,
+    /// Streaming calls that are open and not in use.
+    calls: Mutex<Vec<Call>>,
+    /// Numbers of the requests on them.
+    next: AtomicU64,
+}
+
+/// An open streaming call to one of the replicas.
+struct Call {
+    replica: usize,
+    sender: mpsc::Sender<ModelInferRequest>,
+    responses: Streaming<ModelStreamInferResponse>,
 }
 
 /// Bytes on the wire, all of HTTP/2 and TLS counted.
@@ -153,7 +168,8 @@ impl Client {
         };
         let replicas = options.servers.iter().map(replica).collect::<Result<_>>()?;
         let random = Mutex::new(Pcg32::new(options.seed, 0));
-        Ok(Client(Arc::new(Shared { replicas, first: AtomicUsize::new(0), options, random, traffic })))
+        let (first, calls, next) = (AtomicUsize::new(0), Mutex::default(), AtomicU64::new(0));
+        Ok(Client(Arc::new(Shared { replicas, first, options, random, traffic, calls, next })))
     }
 
     /// Bytes sent and received on the wire so far.
@@ -167,7 +183,8 @@ impl Client {
     /// # Errors
     /// The last status, when the time for all attempts is over; `NOT_FOUND` for a model that there is not.
     pub async fn ready(&self, model: &str) -> std::result::Result<(), Status> {
-        self.attempts(|mut replica, time| async move {
+        self.attempts(|replica, time| async move {
+            let mut replica = self.0.replicas[replica].clone();
             let mut request = Request::new(ModelReadyRequest { name: model.into(), version: String::new() });
             request.set_timeout(time);
             match replica.model_ready(request).await?.into_inner().ready {
@@ -195,7 +212,8 @@ impl Client {
         };
         let bytes = message.encoded_len();
         let (reply, attempts) = self
-            .attempts(|mut replica, time| {
+            .attempts(|replica, time| {
+                let mut replica = self.0.replicas[replica].clone();
                 let mut request = Request::new(message.clone());
                 request.set_timeout(time);
                 async move {
@@ -209,23 +227,72 @@ impl Client {
         Ok(Reply { attempts, ..reply })
     }
 
-    /// Sends the layers of one stream, until the server has its answer.
+    /// Sends one item on a streaming call, whole or layer by layer until the server has its answer. The call stays open for
+    /// the next one, which spares it some 50 bytes of headers.
     ///
     /// # Errors
-    /// As [`Client::infer`]; `INVALID_ARGUMENT` if there are no layers.
-    pub async fn infer_layers(&self, model: &str, layers: &[Bytes], how: Layer) -> std::result::Result<Reply, Status> {
-        if layers.is_empty() {
-            return Err(Status::invalid_argument("a stream without layers"));
+    /// As [`Client::infer`]; `INVALID_ARGUMENT` if there are no parts, or more than 8.
+    pub async fn stream(
+        &self,
+        model: &str,
+        input: &str,
+        parts: &[Bytes],
+        how: Layer,
+    ) -> std::result::Result<Reply, Status> {
+        if parts.is_empty() || parts.len() > LAYERS {
+            return Err(Status::invalid_argument(format!("{} parts: a stream is sent in 1 to {LAYERS}", parts.len())));
         }
-        let (reply, attempts) = self.attempts(|replica, time| send_layers(replica, time, model, layers, how)).await?;
+        let id = self.0.next.fetch_add(1, Relaxed).to_string();
+        let message = |i: usize| {
+            let (tensor, raw) = Data::Bytes(vec![parts[i].clone()]).tensor(input);
+            let mut message = ModelInferRequest {
+                model_name: model.into(),
+                id: id.clone(),
+                inputs: vec![tensor],
+                raw_input_contents: vec![raw],
+                ..Default::default()
+            };
+            let mut set = |name: &str, value| {
+                message.parameters.insert(name.into(), InferParameter { parameter_choice: Some(value) });
+            };
+            if i + 1 < parts.len() {
+                set("more", ParameterChoice::BoolParam(true));
+                if let Some(threshold) = how.threshold {
+                    set("threshold", ParameterChoice::DoubleParam(threshold));
+                }
+            }
+            message
+        };
+        let messages: Vec<ModelInferRequest> = (0..parts.len()).map(message).collect();
+        let messages = messages.as_slice();
+        let (reply, attempts) = self
+            .attempts(|replica, _| async move {
+                let mut call = self.call(replica).await?;
+                let reply = call.answer(messages, how.patience).await?;
+                // What was answered late, or refused, is not used again: its call is dropped with what is still on it.
+                self.0.calls.lock().unwrap_or_else(PoisonError::into_inner).push(call);
+                Ok(reply)
+            })
+            .await?;
         Ok(Reply { attempts, ..reply })
     }
 
+    /// An open call to a replica.
+    async fn call(&self, replica: usize) -> std::result::Result<Call, Status> {
+        {
+            let mut calls = self.0.calls.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(at) = calls.iter().position(|call| call.replica == replica && !call.sender.is_closed()) {
+                return Ok(calls.swap_remove(at));
+            }
+            calls.retain(|call| !call.sender.is_closed());
+        }
+        let (sender, receiver) = mpsc::channel(LAYERS);
+        let responses = self.0.replicas[replica].clone().model_stream_infer(ReceiverStream::new(receiver)).await?;
+        Ok(Call { replica, sender, responses: responses.into_inner() })
+    }
+
     /// Calls one replica after the other until one answers, the time is over, or it makes no sense to go on.
-    async fn attempts<T, F>(
-        &self,
-        mut call: impl FnMut(GrpcInferenceServiceClient<Channel>, Duration) -> F,
-    ) -> std::result::Result<(T, u32), Status>
+    async fn attempts<T, F>(&self, mut call: impl FnMut(usize, Duration) -> F) -> std::result::Result<(T, u32), Status>
     where
         F: Future<Output = std::result::Result<T, Status>>,
     {
@@ -236,7 +303,7 @@ impl Client {
             let replica = first.load(Relaxed) % replicas.len();
             let time = options.attempt.min(end.saturating_duration_since(Instant::now()));
             attempt += 1;
-            let result = match tokio::time::timeout(time, call(replicas[replica].clone(), time)).await {
+            let result = match tokio::time::timeout(time, call(replica, time)).await {
                 Ok(result) => result,
                 Err(_) => Err(Status::unavailable(format!("no answer within {:.3} s", time.as_secs_f64()))),
             };
@@ -266,74 +333,72 @@ impl Client {
     }
 }
 
-async fn send_layers(
-    mut replica: GrpcInferenceServiceClient<Channel>,
-    time: Duration,
-    model: &str,
-    layers: &[Bytes],
-    how: Layer,
-) -> std::result::Result<Reply, Status> {
-    let message = |i: usize| {
-        let (tensor, raw) = Data::Bytes(vec![layers[i].clone()]).tensor("stream");
-        let mut message = ModelInferRequest {
-            model_name: model.into(),
-            inputs: vec![tensor],
-            raw_input_contents: vec![raw],
-            ..Default::default()
-        };
-        let mut set = |name: &str, value| {
-            message.parameters.insert(name.into(), InferParameter { parameter_choice: Some(value) });
-        };
-        if i + 1 < layers.len() {
-            set("more", ParameterChoice::BoolParam(true));
-        }
-        if let Some(threshold) = how.threshold {
-            set("threshold", ParameterChoice::DoubleParam(threshold));
-        }
-        message
-    };
-    let (sender, receiver) = mpsc::channel(layers.len());
-    let mut bytes = 0;
-    let mut send = |i: usize| {
-        let message = message(i);
-        bytes += message.encoded_len();
-        sender.try_send(message).map_err(|_| Status::unavailable("the call has ended"))
-    };
-    let start = Instant::now();
-    send(0)?;
-    let mut sent = 1;
-    let mut request = Request::new(ReceiverStream::new(receiver));
-    request.set_timeout(time);
-    let mut responses = replica.model_stream_infer(request).await?.into_inner();
-    let answer = loop {
-        let next = responses.message();
-        let response = if sent < layers.len() {
-            match tokio::time::timeout(how.patience, next).await {
-                Ok(response) => response?,
-                Err(_) => {
-                    send(sent)?;
-                    sent += 1;
-                    continue;
-                }
+impl Call {
+    /// Sends messages until there is an answer. The next one is sent when the server asks for more, or has said nothing for
+    /// so long.
+    async fn answer(
+        &mut self,
+        messages: &[ModelInferRequest],
+        patience: Duration,
+    ) -> std::result::Result<Reply, Status> {
+        let start = Instant::now();
+        let (mut sent, mut bytes) = (0, 0);
+        let answer = loop {
+            if sent == 0 {
+                bytes += self.send(&messages[sent])?;
+                sent += 1;
             }
-        } else {
-            next.await?
+            let next = self.responses.message();
+            let response = if sent < messages.len() {
+                match tokio::time::timeout(patience, next).await {
+                    Ok(response) => response,
+                    Err(_) => {
+                        bytes += self.send(&messages[sent])?;
+                        sent += 1;
+                        continue;
+                    }
+                }
+            } else {
+                next.await
+            };
+            let response = response.map_err(broken)?;
+            let response = response.ok_or_else(|| Status::unavailable("the call ended without an answer"))?;
+            let (error, response) = (response.error_message, response.infer_response.unwrap_or_default());
+            if response.id != messages[0].id {
+                // Of a request that was given up.
+                continue;
+            }
+            if !error.is_empty() {
+                return Err(said(&error));
+            }
+            if !response.outputs.is_empty() {
+                break response;
+            }
+            if sent < messages.len() {
+                bytes += self.send(&messages[sent])?;
+                sent += 1;
+            }
         };
-        let response = response.ok_or_else(|| Status::unavailable("the call ended without an answer"))?;
-        if !response.error_message.is_empty() {
-            return Err(said(&response.error_message));
+        let seconds = start.elapsed().as_secs_f64();
+        let layers = if messages.len() == 1 { 0 } else { sent };
+        Ok(Reply { seconds, bytes, layers, ..reply(&answer)? })
+    }
+
+    fn send(&self, message: &ModelInferRequest) -> std::result::Result<usize, Status> {
+        let bytes = message.encoded_len();
+        self.sender.try_send(message.clone()).map_err(|_| Status::unavailable("the call has ended"))?;
+        Ok(bytes)
+    }
+}
+
+/// A call that breaks says nothing of the request that was on it: it may be tried again on another.
+fn broken(status: Status) -> Status {
+    match status.code() {
+        Code::Cancelled | Code::DeadlineExceeded | Code::Internal | Code::Unknown => {
+            Status::unavailable(format!("the call broke: {}", status.message()))
         }
-        let response = response.infer_response.unwrap_or_default();
-        if !response.outputs.is_empty() {
-            break response;
-        }
-        if sent < layers.len() {
-            send(sent)?;
-            sent += 1;
-        }
-    };
-    let seconds = start.elapsed().as_secs_f64();
-    Ok(Reply { seconds, bytes, layers: sent, ..reply(&answer)? })
+        _ => status,
+    }
 }
 
 /// The status in the error message of a stream, `CODE: what is wrong`.

@@ -1,11 +1,11 @@
 //! The door: what comes in is counted, has a place and a time, or is told to come again.
 
 use std::convert::Infallible;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use prometheus::IntGauge;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use tonic::body::Body;
@@ -25,40 +25,54 @@ const HANDOVER: Duration = Duration::from_millis(100);
 /// So much before the deadline the answer that it has passed is sent.
 const EARLY: Duration = Duration::from_millis(2);
 
-/// Places for requests.
+/// The places of a server: for requests, and for open streaming calls.
 pub(crate) struct Gate {
-    places: Arc<Semaphore>,
-    taken: Mutex<Vec<Weak<Ticket>>>,
-    bounds: Bounds,
-    metrics: Metrics,
+    /// For requests that are being received, wait or run.
+    pub requests: Places,
+    /// For streaming calls.
+    pub calls: Places,
 }
 
-/// The place of one request.
+/// A number of places.
+pub(crate) struct Places {
+    free: Arc<Semaphore>,
+    most: usize,
+    taken: Mutex<Vec<Weak<Ticket>>>,
+    /// Most time for a request.
+    time: Duration,
+    patience: Duration,
+    count: IntGauge,
+}
+
+/// The place of one request or call.
 pub(crate) struct Ticket {
     /// When its time is over.
     pub deadline: Instant,
     /// True if the request said so itself.
     pub has_deadline: bool,
-    since: Instant,
-    /// False while its message is still being received.
-    read: AtomicBool,
+    /// Since when a message is being waited for; `None` while there is nothing to wait for.
+    waits: Mutex<Option<Instant>>,
     evicted: Notify,
-    metrics: Metrics,
+    count: IntGauge,
     _place: OwnedSemaphorePermit,
     _busy: Option<Busy>,
 }
 
 impl Ticket {
-    /// Says whether a message is being waited for: such a request may lose its place.
-    pub fn reads(&self, reads: bool) {
-        self.read.store(!reads, Relaxed);
+    /// Says whether a message is being waited for from now on: such a request may lose its place.
+    pub fn waits(&self, waits: bool) {
+        *self.waits.lock().unwrap_or_else(PoisonError::into_inner) = waits.then(Instant::now);
+    }
+
+    fn waits_since(&self) -> Option<Instant> {
+        *self.waits.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Waits until the place is taken back; the status says why.
     pub async fn evicted(&self) -> Status {
         self.evicted.notified().await;
         with_hint(
-            Status::resource_exhausted("the request came too slowly, and its place was needed: try again"),
+            Status::resource_exhausted("the message came too slowly, and the place was needed: try again"),
             Duration::from_secs(1),
         )
     }
@@ -66,48 +80,52 @@ impl Ticket {
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        self.metrics.in_flight.dec();
+        self.count.dec();
     }
 }
 
 impl Gate {
     pub fn new(bounds: &Bounds, metrics: &Metrics) -> Arc<Gate> {
-        Arc::new(Gate {
-            places: Arc::new(Semaphore::new(bounds.requests)),
+        let places = |most: usize, count: &IntGauge| Places {
+            free: Arc::new(Semaphore::new(most)),
+            most,
             taken: Mutex::default(),
-            bounds: bounds.clone(),
-            metrics: metrics.clone(),
-        })
+            time: bounds.request,
+            patience: bounds.patience,
+            count: count.clone(),
+        };
+        let requests = places(bounds.requests, &metrics.in_flight);
+        Arc::new(Gate { requests, calls: places(bounds.calls, &metrics.open_calls) })
     }
+}
 
-    /// A place; if there is none, that of the request that has been received longest, if for longer than patience allows.
-    async fn enter(&self, timeout: Option<Duration>, busy: Option<Busy>) -> Result<Arc<Ticket>, Status> {
-        let place = match self.places.clone().try_acquire_owned() {
+impl Places {
+    /// A place; if there is none, that which has waited longest for a message, if for longer than patience allows.
+    pub async fn enter(&self, timeout: Option<Duration>, busy: Option<Busy>) -> Result<Arc<Ticket>, Status> {
+        let place = match self.free.clone().try_acquire_owned() {
             Ok(place) => Some(place),
             Err(_) if self.evict() => {
-                let place = tokio::time::timeout(HANDOVER, self.places.clone().acquire_owned()).await;
+                let place = tokio::time::timeout(HANDOVER, self.free.clone().acquire_owned()).await;
                 place.ok().and_then(Result::ok)
             }
             Err(_) => None,
         };
         let Some(place) = place else {
-            let most = self.bounds.requests;
+            let most = self.most;
             let status = Status::resource_exhausted(format!("{most} requests are in flight: try again later"));
             return Err(with_hint(status, Duration::from_millis(50)));
         };
-        let since = Instant::now();
-        let time = timeout.unwrap_or(self.bounds.request).min(self.bounds.request);
+        let now = Instant::now();
         let ticket = Arc::new(Ticket {
-            deadline: since + time,
+            deadline: now + timeout.unwrap_or(self.time).min(self.time),
             has_deadline: timeout.is_some(),
-            since,
-            read: AtomicBool::new(false),
+            waits: Mutex::new(Some(now)),
             evicted: Notify::new(),
-            metrics: self.metrics.clone(),
+            count: self.count.clone(),
             _place: place,
             _busy: busy,
         });
-        self.metrics.in_flight.inc();
+        self.count.inc();
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         taken.retain(|ticket| ticket.strong_count() > 0);
         taken.push(Arc::downgrade(&ticket));
@@ -117,13 +135,12 @@ impl Gate {
     /// Takes a place back; true if there was one to take.
     fn evict(&self) -> bool {
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        let slowest = taken
-            .iter()
-            .enumerate()
-            .filter_map(|(i, ticket)| Some((i, ticket.upgrade()?)))
-            .filter(|(_, ticket)| !ticket.read.load(Relaxed) && ticket.since.elapsed() >= self.bounds.patience)
-            .min_by_key(|(_, ticket)| ticket.since);
-        let Some((i, ticket)) = slowest else { return false };
+        let waiting = taken.iter().enumerate().filter_map(|(i, ticket)| {
+            let ticket = ticket.upgrade()?;
+            Some((ticket.waits_since()?, i, ticket))
+        });
+        let longest = waiting.min_by_key(|(since, ..)| *since).filter(|(since, ..)| since.elapsed() >= self.patience);
+        let Some((_, i, ticket)) = longest else { return false };
         taken.swap_remove(i);
         ticket.evicted.notify_one();
         true
@@ -134,12 +151,16 @@ impl Gate {
 #[derive(Clone)]
 pub(crate) struct Door<S> {
     inner: S,
+    streaming: S,
     gate: Arc<Gate>,
+    bounds: Arc<Bounds>,
+    metrics: Metrics,
 }
 
 impl<S> Door<S> {
-    pub fn new(inner: S, gate: Arc<Gate>) -> Self {
-        Door { inner, gate }
+    /// A door before a service, and the same with another limit on messages for streaming calls.
+    pub fn new([inner, streaming]: [S; 2], gate: Arc<Gate>, bounds: &Bounds, metrics: &Metrics) -> Self {
+        Door { inner, streaming, gate, bounds: Arc::new(bounds.clone()), metrics: metrics.clone() }
     }
 }
 
@@ -161,58 +182,59 @@ where
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let next = self.inner.clone();
-        // The service that is ready is the one that is called.
-        let mut inner = std::mem::replace(&mut self.inner, next);
-        let gate = self.gate.clone();
+        let mut door = self.clone();
+        // The service that is ready is the one that is called; the other one is always ready.
+        std::mem::swap(&mut door.inner, &mut self.inner);
         Box::pin(async move {
             let started = Instant::now();
             let method = method(request.uri().path());
             let address = peer(&request).map(|peer| peer.address);
-            let response = match admitted(&mut inner, request, &gate, method).await {
-                Ok(response) => told(response, &gate.bounds),
+            let response = match door.admitted(request, method).await {
+                Ok(response) => told(response),
                 Err(status) => status.into_http(),
             };
-            let code =
-                response.headers().get(Status::GRPC_STATUS).map_or(Code::Ok, |code| Code::from_bytes(code.as_bytes()));
+            let code = response.headers().get(Status::GRPC_STATUS);
+            let code = code.map_or(Code::Ok, |code| Code::from_bytes(code.as_bytes()));
             if code != Code::Ok {
                 tracing::debug!(?address, method, code = name(code), "not answered");
             }
-            gate.metrics.calls.with_label_values(&[method, name(code)]).inc();
-            gate.metrics.call_seconds.with_label_values(&[method]).observe(started.elapsed().as_secs_f64());
+            door.metrics.calls.with_label_values(&[method, name(code)]).inc();
+            door.metrics.call_seconds.with_label_values(&[method]).observe(started.elapsed().as_secs_f64());
             Ok(response)
         })
     }
 }
 
-/// Runs a request in its place and its time.
-async fn admitted<S>(
-    inner: &mut S,
-    mut request: Request<Body>,
-    gate: &Gate,
-    method: &str,
-) -> Result<Response<Body>, Status>
+impl<S> Door<S>
 where
     S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
 {
-    let busy = peer(&request).map(|peer| peer.connection.begin());
-    let timeout = timeout(request.headers());
-    if !matches!(method, "ModelInfer" | "ModelStreamInfer") {
-        // Questions are small, and are answered when the server is full too.
-        let time = timeout.unwrap_or(gate.bounds.request).min(gate.bounds.request);
-        return match tokio::time::timeout(time, inner.call(request)).await {
-            Ok(response) => response.map_err(|never| match never {}),
-            Err(_) => Err(Status::deadline_exceeded("the request did not come in its time")),
+    /// Runs a request in its place and its time.
+    async fn admitted(&mut self, mut request: Request<Body>, method: &str) -> Result<Response<Body>, Status> {
+        let busy = peer(&request).map(|peer| peer.connection.begin());
+        let timeout = timeout(request.headers());
+        let (ticket, service) = match method {
+            "ModelInfer" => (self.gate.requests.enter(timeout, busy).await?, &mut self.inner),
+            "ModelStreamInfer" => (self.gate.calls.enter(timeout, busy).await?, &mut self.streaming),
+            _ => {
+                // Questions are small, and are answered when the server is full too.
+                let time = timeout.unwrap_or(self.bounds.request).min(self.bounds.request);
+                return match tokio::time::timeout(time, self.inner.call(request)).await {
+                    Ok(response) => response.map_err(|never| match never {}),
+                    Err(_) => Err(Status::deadline_exceeded("the request did not come in its time")),
+                };
+            }
         };
-    }
-    let ticket = gate.enter(timeout, busy).await?;
-    request.extensions_mut().insert(ticket.clone());
-    let time = ticket.deadline.checked_sub(EARLY).unwrap_or(ticket.deadline);
-    tokio::select! {
-        biased;
-        response = inner.call(request) => response.map_err(|never| match never {}),
-        status = ticket.evicted() => Err(status),
-        () = tokio::time::sleep_until(time) => Err(Status::deadline_exceeded("the answer was not ready in the time that there was")),
+        request.extensions_mut().insert(ticket.clone());
+        let time = ticket.deadline.checked_sub(EARLY).unwrap_or(ticket.deadline);
+        tokio::select! {
+            biased;
+            response = service.call(request) => response.map_err(|never| match never {}),
+            status = ticket.evicted() => Err(status),
+            () = tokio::time::sleep_until(time) => {
+                Err(Status::deadline_exceeded("the answer was not ready in the time that there was"))
+            }
+        }
     }
 }
 
@@ -223,16 +245,17 @@ pub(crate) fn peer<T>(request: &Request<T>) -> Option<&Peer> {
 }
 
 /// A message that was too large gets the code that gRPC has for it, and says what to do.
-fn told(response: Response<Body>, bounds: &Bounds) -> Response<Body> {
-    let code = response.headers().get(Status::GRPC_STATUS);
-    if code.is_none_or(|code| Code::from_bytes(code.as_bytes()) != Code::OutOfRange) {
-        return response;
+fn told(response: Response<Body>) -> Response<Body> {
+    let Some(status) = Status::from_header_map(response.headers()) else { return response };
+    match status.code() {
+        Code::OutOfRange => too_large(&status).into_http(),
+        _ => response,
     }
-    let most = bounds.message;
-    Status::resource_exhausted(format!(
-        "the message is longer than the {most} bytes that are taken: send fewer items at once"
-    ))
-    .into_http()
+}
+
+/// The status for a message that was too large, of the one that `tonic` has for it.
+pub(crate) fn too_large(status: &Status) -> Status {
+    Status::resource_exhausted(format!("{}: send fewer items at once", status.message()))
 }
 
 /// The time that a client gives, in the header of gRPC's protocol.
@@ -315,8 +338,9 @@ mod tests {
     async fn a_slow_request_gives_its_place_to_another() {
         for (patience, gives) in [(Duration::from_secs(3600), false), (Duration::ZERO, true)] {
             let gate = Gate::new(&Bounds { requests: 2, patience, ..Bounds::default() }, &Metrics::new().unwrap());
+            let gate = &gate.requests;
             let read = gate.enter(None, None).await.unwrap();
-            read.reads(false);
+            read.waits(false);
             let slow = gate.enter(None, None).await.unwrap();
             let waits = tokio::spawn(async move {
                 let status = slow.evicted().await;
@@ -325,7 +349,7 @@ mod tests {
             });
             let third = gate.enter(None, None).await;
             assert_eq!(third.is_ok(), gives);
-            assert_eq!(gate.metrics.in_flight.get(), 2);
+            assert_eq!(gate.count.get(), 2);
             let fourth = gate.enter(None, None).await;
             // The first has been read: it stays. The third is the slow one now, but nobody drops it here.
             assert_eq!(fourth.err().map(|status| status.code()), Some(Code::ResourceExhausted));

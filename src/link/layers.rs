@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 
-use super::door::{Ticket, name};
+use super::door::{Ticket, name, too_large};
 use super::model::Model;
 use super::pool::Answer;
 use super::proto::infer_parameter::ParameterChoice;
@@ -45,7 +45,7 @@ pub(crate) fn serve(
             status = ticket.evicted() => Err(status),
         };
         let code = end.as_ref().err().map_or(tonic::Code::Ok, Status::code);
-        metrics.calls.with_label_values(&["ModelStreamInfer end", name(code)]).inc();
+        metrics.ended.with_label_values(&[name(code)]).inc();
         if let Err(status) = end {
             let _ = tokio::time::timeout(service.bounds.stall, sender.send(Err(status))).await;
         }
@@ -69,23 +69,25 @@ async fn answer_all(
     ticket: &Ticket,
 ) -> Result<(), Status> {
     let mut open: HashMap<String, Open> = HashMap::new();
+    let mut ending = service.ending.clone();
     for count in 0.. {
-        ticket.reads(true);
+        ticket.waits(true);
         let idle = Instant::now() + service.bounds.idle;
         let limit = if ticket.has_deadline { idle.min(ticket.deadline) } else { idle };
         let message = tokio::select! {
-            message = messages.message() => message?,
+            message = messages.message() => message.map_err(received)?,
             () = sender.closed() => return Ok(()),
+            _ = ending.wait_for(|ending| *ending) => {
+                return Err(Status::unavailable("the server is ending: try another replica"));
+            }
             () = tokio::time::sleep_until(limit) => {
                 return Err(Status::deadline_exceeded("no message came in time"));
             }
         };
-        ticket.reads(false);
         let Some(mut request) = message else { return Ok(()) };
+        ticket.waits(false);
         let id = request.id.clone();
-        let deadline = Instant::now() + service.bounds.request;
-        let deadline = if ticket.has_deadline { deadline.min(ticket.deadline) } else { deadline };
-        let response = match answer(service, &mut request, &mut open, count, deadline).await {
+        let response = match answer(service, &mut request, &mut open, count, ticket).await {
             Ok(None) => continue,
             Ok(Some(response)) => ModelStreamInferResponse { infer_response: Some(response), ..Default::default() },
             Err(status) => {
@@ -96,8 +98,7 @@ async fn answer_all(
                 }
             }
         };
-        let sent = tokio::time::timeout(service.bounds.stall, sender.send(Ok(response))).await;
-        match sent {
+        match tokio::time::timeout(service.bounds.stall, sender.send(Ok(response))).await {
             Ok(Ok(())) => {}
             Ok(Err(_)) => return Ok(()),
             Err(_) => return Err(Status::deadline_exceeded("the answers are not read")),
@@ -106,14 +107,22 @@ async fn answer_all(
     Ok(())
 }
 
+/// The status of a message that could not be received.
+fn received(status: Status) -> Status {
+    if status.code() == tonic::Code::OutOfRange { too_large(&status) } else { status }
+}
+
 /// The response to one message, if it needs one.
 async fn answer(
     service: &Service,
     request: &mut ModelInferRequest,
     open: &mut HashMap<String, Open>,
     count: u64,
-    deadline: Instant,
+    ticket: &Ticket,
 ) -> Result<Option<ModelInferResponse>, Status> {
+    let place = service.gate.requests.enter(None, None).await?;
+    place.waits(false);
+    let deadline = if ticket.has_deadline { place.deadline.min(ticket.deadline) } else { place.deadline };
     let more = flag(request, "more")?;
     let threshold = probability(request, "threshold")?.unwrap_or(service.threshold);
     let mut asked = service.read(request)?;
@@ -141,10 +150,9 @@ async fn answer(
         return Ok(None);
     }
     stream.layers += 1;
-    let length = stream.bytes.len() + layer.len();
-    if length * OPEN > service.bounds.message || stream.layers > LAYERS {
-        let most = service.bounds.message / OPEN;
-        return Err(Status::resource_exhausted(format!("more than {most} bytes or {LAYERS} layers in one stream")));
+    let most = service.bounds.layers / OPEN;
+    if stream.bytes.len() + layer.len() > most || stream.layers > LAYERS {
+        return Err(Status::invalid_argument(format!("more than {most} bytes or {LAYERS} layers in one stream")));
     }
     stream.bytes.extend_from_slice(&layer);
     let data = Data::Bytes(vec![stream.bytes.clone().into()]);

@@ -13,7 +13,9 @@ pub(crate) struct Metrics {
     registry: Registry,
     /// Answered calls by method and gRPC code.
     pub calls: IntCounterVec,
-    /// Seconds of a call, by method.
+    /// Streaming calls that have ended, by gRPC code.
+    pub ended: IntCounterVec,
+    /// Seconds of a call, by method; of a streaming call, until it was begun.
     pub call_seconds: HistogramVec,
     /// Seconds by model and stage: queue, decode, tail.
     pub stage_seconds: HistogramVec,
@@ -29,6 +31,8 @@ pub(crate) struct Metrics {
     pub dropped: IntCounterVec,
     /// Requests between door and answer.
     pub in_flight: IntGauge,
+    /// Open streaming calls.
+    pub open_calls: IntGauge,
     /// Requests that wait for a worker.
     pub queue: IntGauge,
     /// Open connections.
@@ -75,6 +79,7 @@ impl Metrics {
         registry.register(Box::new(batch.clone()))?;
         Ok(Metrics {
             calls: counter("narrows_calls_total", "Answered calls.", &["method", "code"])?,
+            ended: counter("narrows_streaming_calls_ended_total", "Streaming calls that have ended.", &["code"])?,
             call_seconds: histogram("narrows_call_seconds", "Seconds of a call.", &["method"], seconds.clone())?,
             stage_seconds: histogram("narrows_stage_seconds", "Seconds by stage.", &["model", "stage"], seconds)?,
             payload_bytes: histogram(
@@ -88,6 +93,7 @@ impl Metrics {
             layers: counter("narrows_layers_answered_total", "Answers by layers received.", &["model", "layers"])?,
             dropped: counter("narrows_dropped_total", "Requests dropped before their turn.", &["reason"])?,
             in_flight: gauge("narrows_in_flight", "Requests between door and answer.")?,
+            open_calls: gauge("narrows_open_calls", "Open streaming calls.")?,
             queue: gauge("narrows_queue_depth", "Requests that wait for a worker.")?,
             connections: gauge("narrows_connections", "Open connections.")?,
             closed: counter("narrows_connections_closed_total", "Connections closed by the server.", &["reason"])?,

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use ndarray::{ArrayD, IxDyn};
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::{Certificate, ServerTlsConfig};
 
@@ -59,6 +60,8 @@ impl Server {
             ("requests", bounds.requests),
             ("queue", bounds.queue),
             ("workers", bounds.workers),
+            ("calls", bounds.calls),
+            ("layers", bounds.layers),
             ("connections", bounds.connections),
             ("streams", bounds.streams as usize),
         ];
@@ -141,15 +144,19 @@ impl Server {
         }
         let connections = Connections::new(&bounds, &counts);
         let gate = Gate::new(&bounds, &counts);
+        let (stop, stopped) = watch::channel(false);
         let service = Arc::new(Service {
             models,
             pool: Pool::start(&bounds, &counts),
             bounds: bounds.clone(),
             metrics: counts.clone(),
+            gate: gate.clone(),
             ready: ready.clone(),
+            ending: stopped.clone(),
             threshold,
         });
-        let calls = GrpcInferenceServiceServer::new(service.clone()).max_decoding_message_size(bounds.message);
+        let calls = |most| GrpcInferenceServiceServer::new(service.clone()).max_decoding_message_size(most);
+        let door = Door::new([bounds.message, bounds.layers].map(calls), gate, &bounds, &counts);
         let side = metrics.map(|listener| tokio::spawn(http::serve(listener, counts.clone(), ready.clone())));
         ready.store(true, Relaxed);
         counts.ready.set(1);
@@ -161,10 +168,9 @@ impl Server {
             tokio::time::sleep(bounds.drain).await;
             connections.end();
         };
-        let (stop, stopped) = tokio::sync::watch::channel(false);
         let incoming = incoming(listener, connections.clone());
-        let mut wait = stopped.clone();
-        let serving = builder.add_service(Door::new(calls, gate)).serve_with_incoming_shutdown(incoming, async move {
+        let mut wait = stopped;
+        let serving = builder.add_service(door).serve_with_incoming_shutdown(incoming, async move {
             let _ = wait.wait_for(|stop| *stop).await;
         });
         let finish = async {

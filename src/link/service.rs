@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
+use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::bounds::Bounds;
-use super::door::Ticket;
+use super::door::{Gate, Ticket};
 use super::layers;
 use super::metrics::Metrics;
 use super::model::{Model, Models};
@@ -23,8 +24,11 @@ pub(crate) struct Service {
     pub pool: Pool,
     pub bounds: Bounds,
     pub metrics: Metrics,
+    pub gate: Arc<Gate>,
     /// True until the server is asked to end.
     pub ready: Arc<AtomicBool>,
+    /// True once it does: open calls are told.
+    pub ending: watch::Receiver<bool>,
     /// Confidence at which a layered stream is answered, if its client names none.
     pub threshold: f64,
 }
@@ -103,7 +107,7 @@ impl GrpcInferenceService for Arc<Service> {
 
     async fn model_infer(&self, request: Request<ModelInferRequest>) -> Result<Response<ModelInferResponse>, Status> {
         let ticket = ticket(&request)?;
-        ticket.reads(false);
+        ticket.waits(false);
         let mut request = request.into_inner();
         let refused = |status: &Status| tracing::debug!(code = ?status.code(), error = status.message(), "refused");
         self.infer(&mut request, &ticket).await.inspect_err(refused).map(Response::new)

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use image::RgbImage;
-use narrows::link::{Client, Data, Layer, Reply};
+use narrows::link::{Client, Layer, Reply};
 use narrows::{Encoder, Info, Quality};
 use ndarray::ArrayD;
 use rten::ThreadPool;
@@ -178,19 +178,13 @@ impl<'a> Device<'a> {
     }
 
     /// Sends what was encoded, all of it or layer by layer, and keeps the answer.
-    fn send(&mut self, model: usize, input: &str, mut parts: Vec<Vec<u8>>, work: &mut Work) {
+    fn send(&mut self, model: usize, input: &str, parts: Vec<Vec<u8>>, work: &mut Work) {
         let Setup { client, models, layers, .. } = &self.setup;
         let sizes: Vec<usize> = parts.iter().map(Vec::len).collect();
         let before = client.traffic().0;
         let start = Instant::now();
-        let reply = self.runtime.block_on(async {
-            if parts.len() > 1 {
-                let parts: Vec<_> = parts.into_iter().map(Into::into).collect();
-                return client.infer_layers(&models[model], &parts, *layers).await;
-            }
-            let parts = parts.pop().into_iter().map(Into::into).collect();
-            client.infer(&models[model], input, &Data::Bytes(parts)).await
-        });
+        let parts: Vec<_> = parts.into_iter().map(Into::into).collect();
+        let reply = self.runtime.block_on(client.stream(&models[model], input, &parts, *layers));
         work.record.link += start.elapsed().as_secs_f64();
         work.record.wire += client.traffic().0 - before;
         match reply {
