@@ -13,7 +13,6 @@ mod planner;
 mod work;
 
 pub use crate::power::Power;
-pub use crossing::crossing;
 pub use deadline::layers_by_deadline;
 pub use goal::{Estimate, Goal};
 pub use link::LinkEstimate;

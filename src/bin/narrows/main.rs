@@ -5,10 +5,12 @@ mod bd;
 mod codecs;
 mod commands;
 mod conditions;
+mod device;
 mod files;
 mod fitting;
 mod graph;
 mod images;
+mod logs;
 mod lossy;
 mod measure;
 mod measured;
@@ -21,7 +23,9 @@ mod output;
 mod power;
 mod report;
 mod study;
+mod tails;
 mod timing;
+mod units;
 
 use std::io::ErrorKind;
 use std::process::ExitCode;
@@ -29,7 +33,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
-use commands::{completions, decode, demo, encode, eval, exit, fit, inspect, loss, plan};
+use commands::{completions, decode, demo, encode, eval, exit, fit, inspect, loss, offload, plan, serve, shape};
 
 const ABOUT: &str = "Codec for neural feature maps
 
@@ -82,6 +86,12 @@ enum Command {
     Plan(plan::Args),
     /// Fit a policy for early exits, and measure it beside simpler rules.
     Exit(exit::Args),
+    /// Serve the tail of a network over gRPC (Open Inference Protocol).
+    Serve(serve::Args),
+    /// Classify images through a server: head, stream, tail; beside JPEG, WebP and the device alone.
+    Offload(offload::Args),
+    /// Shape a link: pass connections on at a bandwidth, with a delay and losses.
+    Shape(shape::Args),
     /// Show it all on the built-in network and 1,000 images (the default).
     Demo(demo::Args),
     /// Print a completion script for a shell.
@@ -98,6 +108,9 @@ fn run(cli: Cli) -> Result<()> {
         Some(Command::Loss(args)) => loss::run(&args),
         Some(Command::Plan(args)) => plan::run(&args),
         Some(Command::Exit(args)) => exit::run(&args),
+        Some(Command::Serve(args)) => serve::run(&args),
+        Some(Command::Offload(args)) => offload::run(&args),
+        Some(Command::Shape(args)) => shape::run(&args),
         Some(Command::Demo(args)) => demo::run(&args),
         Some(Command::Completions(args)) => completions::run::<Cli>(&args),
         None => run(Cli::parse_from(["narrows", "demo"])),

@@ -165,6 +165,11 @@ impl Network {
         self.fixed_batch.unwrap_or(wanted).max(1)
     }
 
+    /// Most items of one run.
+    pub fn most(&self) -> usize {
+        self.fixed_batch.map_or(usize::MAX, |fixed| fixed.max(1))
+    }
+
     /// Runs a batch of inputs [n, 3, h, w]: the logits of each, the features at the cuts, the logits of the exits.
     pub fn run(&self, batch: &ArrayD<f32>, cuts: &[&Cut], exits: &[&Exit], pool: &Pool) -> Result<Answers> {
         let mut outputs = vec![self.output];

@@ -56,7 +56,7 @@ pub fn run(args: &Args) -> Result<()> {
     let start = Instant::now();
     let backend = args.backend.open()?;
     let network = Network::from_bytes(NETWORK.to_vec(), Some(OUTPUT)).context("the built-in network")?;
-    let images = Sheet::open(IMAGES, LABELS, SIDE)?;
+    let images = Sheet::open(IMAGES, LABELS, SIDE, None)?;
     let cut = network.cut(CUT, (SIDE as usize, SIDE as usize))?;
     let profile = Arc::new(Profile::from_bytes(PROFILE).context("the built-in profile")?);
     let bottleneck = Arc::new(Profile::from_bytes(BOTTLENECK).context("the built-in bottleneck")?);

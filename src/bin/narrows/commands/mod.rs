@@ -9,4 +9,7 @@ pub mod exit;
 pub mod fit;
 pub mod inspect;
 pub mod loss;
+pub mod offload;
 pub mod plan;
+pub mod serve;
+pub mod shape;

@@ -1,0 +1,9 @@
+//! The device of `narrows offload`: what it does with each image, and what came of it.
+
+mod camera;
+mod policy;
+mod record;
+
+pub use camera::{Device, Setup};
+pub use policy::Policy;
+pub use record::{Record, Summary, csv, table};
