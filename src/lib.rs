@@ -48,6 +48,8 @@ mod network;
 mod packed;
 mod plain;
 mod plan;
+#[cfg(feature = "exit")]
+mod power;
 mod profile;
 mod quality;
 mod rate;
@@ -78,6 +80,10 @@ pub use kernels::gpu;
 struct Readme;
 
 pub mod datagram;
+#[cfg(feature = "exit")]
+pub mod exit;
 pub mod raw;
+#[cfg(feature = "simulate")]
+pub mod simulate;
 #[cfg(feature = "split")]
 pub mod split;

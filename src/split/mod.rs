@@ -5,18 +5,20 @@
 //! that it has seen.
 
 mod deadline;
+mod exits;
 mod goal;
 mod link;
 mod measurements;
 mod planner;
 mod work;
 
+pub use crate::power::Power;
 pub use deadline::layers_by_deadline;
 pub use goal::{Estimate, Goal};
 pub use link::LinkEstimate;
 pub use measurements::{Coding, Cut, Exit, Measurements};
 pub use planner::{Hysteresis, Planner};
-pub use work::{Action, Power, Work};
+pub use work::{Action, Work};
 
 #[cfg(test)]
 pub(crate) mod tests {

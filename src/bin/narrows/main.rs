@@ -10,12 +10,14 @@ mod fitting;
 mod graph;
 mod images;
 mod measure;
+mod measured;
 mod measurements;
 mod measuring;
 mod metrics;
 mod model;
 mod normalize;
 mod output;
+mod power;
 mod report;
 mod study;
 mod timing;
@@ -26,7 +28,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
-use commands::{completions, decode, demo, encode, eval, fit, inspect, plan};
+use commands::{completions, decode, demo, encode, eval, exit, fit, inspect, plan};
 
 const ABOUT: &str = "Codec for neural feature maps
 
@@ -75,6 +77,8 @@ enum Command {
     Eval(eval::Args),
     /// Find the best cut and coding for given conditions; draw delay over bandwidth.
     Plan(plan::Args),
+    /// Fit a policy for early exits, and measure it beside simpler rules.
+    Exit(exit::Args),
     /// Show it all on the built-in network and 1,000 images (the default).
     Demo(demo::Args),
     /// Print a completion script for a shell.
@@ -89,6 +93,7 @@ fn run(cli: Cli) -> Result<()> {
         Some(Command::Inspect(args)) => inspect::run(&args),
         Some(Command::Eval(args)) => eval::run(&args),
         Some(Command::Plan(args)) => plan::run(&args),
+        Some(Command::Exit(args)) => exit::run(&args),
         Some(Command::Demo(args)) => demo::run(&args),
         Some(Command::Completions(args)) => completions::run::<Cli>(&args),
         None => run(Cli::parse_from(["narrows", "demo"])),

@@ -5,6 +5,7 @@ pub mod decode;
 pub mod demo;
 pub mod encode;
 pub mod eval;
+pub mod exit;
 pub mod fit;
 pub mod inspect;
 pub mod plan;

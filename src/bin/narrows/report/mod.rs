@@ -15,7 +15,7 @@ use crate::output::thousands;
 
 pub use picture::FeaturePicture;
 pub use plan::PlanReport;
-pub use table::wrap;
+pub use table::{align, wrap};
 
 /// Agreements with the uncut network at which bytes are compared.
 const TARGETS: [f64; 4] = [0.90, 0.94, 0.97, 0.98];

@@ -104,7 +104,7 @@ pub fn wrap(text: &str) -> String {
 }
 
 /// Rows as lines: the first `left` columns to the left, the others to the right.
-pub(super) fn align(rows: &[Vec<String>], left: usize) -> String {
+pub fn align(rows: &[Vec<String>], left: usize) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width = |column: usize| {
         rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0)

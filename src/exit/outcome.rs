@@ -1,0 +1,91 @@
+//! What a policy does on a set of images.
+
+use crate::conditions::Conditions;
+use crate::error::{Error, Result};
+use crate::exit::costs::Spent;
+use crate::exit::policy::{Decision, Policy};
+use crate::exit::samples::Samples;
+
+/// Accuracy and costs of a policy over a set of images, each with its own bytes.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Outcome {
+    /// Share of right answers.
+    pub accuracy: f64,
+    /// Share of images answered at each exit; the others went on to the end.
+    pub answered: Vec<f64>,
+    /// Mean seconds, joules and bytes of an image.
+    pub mean: Spent,
+    /// Mean cost by the weights of the policy.
+    pub cost: f64,
+    /// Share of answers within the deadline.
+    pub in_time: f64,
+    /// Share of answers that are right and within the deadline.
+    pub right_in_time: f64,
+}
+
+impl Outcome {
+    /// Share of images answered on the device.
+    pub fn local(&self) -> f64 {
+        self.answered.iter().sum()
+    }
+}
+
+impl Policy {
+    /// Runs the policy on images under conditions that do not change; the deadline counts from the input.
+    ///
+    /// # Errors
+    /// `InvalidInput` if the samples do not have the policy's exits and classes, or the conditions are not in their range.
+    pub fn evaluate(&self, samples: &Samples<'_>, conditions: &Conditions) -> Result<Outcome> {
+        samples.check()?;
+        conditions.checked()?;
+        if samples.exits.len() != self.exits() || samples.classes() != self.classes {
+            let (exits, classes) = (samples.exits.len(), samples.classes());
+            let (own, own_classes) = (self.exits(), self.classes);
+            let message =
+                format!("a policy of {own} exits, {own_classes} classes for {exits} exits, {classes} classes");
+            return Err(Error::invalid(message));
+        }
+        let images = samples.labels.len();
+        let (mut right, mut in_time, mut both) = (0usize, 0usize, 0usize);
+        let mut answered = vec![0usize; self.exits()];
+        let (mut sum, mut cost) = (Spent::default(), 0.0);
+        for image in 0..images {
+            let answer = (0..self.exits()).find_map(|exit| {
+                let passed = conditions.on_device(self.route.until(exit));
+                let now = Conditions { deadline: (conditions.deadline - passed).max(0.0), ..*conditions };
+                match self.decide(exit, &samples.exits[exit][image], &now) {
+                    Decision::Answer(class) => Some((exit, class)),
+                    Decision::Continue => None,
+                }
+            });
+            let (class, spent) = match answer {
+                Some((exit, class)) => {
+                    answered[exit] += 1;
+                    (class, self.route.at_exit(exit, conditions, &self.weights.power))
+                }
+                None => {
+                    let bytes = samples.bytes.get(image).map_or(0.0, |&bytes| f64::from(bytes));
+                    (samples.answers[image] as usize, self.route.sending(bytes, conditions, &self.weights.power))
+                }
+            };
+            let (is_right, is_in_time) = (class == samples.labels[image] as usize, spent.delay <= conditions.deadline);
+            right += usize::from(is_right);
+            in_time += usize::from(is_in_time);
+            both += usize::from(is_right && is_in_time);
+            sum.delay += spent.delay;
+            sum.energy += spent.energy;
+            sum.bytes += spent.bytes;
+            cost += self.weights.cost(&spent);
+        }
+        let share = |count: usize| count as f64 / images as f64;
+        let n = images as f64;
+        Ok(Outcome {
+            accuracy: share(right),
+            answered: answered.into_iter().map(share).collect(),
+            mean: Spent { delay: sum.delay / n, energy: sum.energy / n, bytes: sum.bytes / n },
+            cost: cost / n,
+            in_time: share(in_time),
+            right_in_time: share(both),
+        })
+    }
+}
