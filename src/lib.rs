@@ -28,6 +28,7 @@
 )]
 
 mod backend;
+mod bottleneck;
 mod chunk;
 mod codec;
 #[cfg(feature = "exit")]
@@ -78,6 +79,7 @@ pub use kernels::gpu;
 #[doc = include_str!("../README.md")]
 struct Readme;
 
+pub mod datagram;
 #[cfg(feature = "exit")]
 pub mod exit;
 pub mod raw;

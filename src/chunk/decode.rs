@@ -37,7 +37,7 @@ pub(crate) fn decode<W: AsMut<ChunkReader> + Default + Send>(
     sink: impl Fn(&Strip, &[i32], &mut W) + Sync,
 ) -> Result<()> {
     let size = coding.rows * coding.columns * plan.channels;
-    threads::each_sharing(parts.iter(coding.rows), (workers, most), size, |part, worker| {
+    threads::each_in_turn(parts.iter(coding.rows), (workers, most), size, |part, worker| {
         let part = part?;
         let seed = seed.map(|seed| seed.wrapping_add(part.number as u32));
         let mut reader = std::mem::take(worker.as_mut());

@@ -28,7 +28,9 @@ impl<'s> LayerParts<'s> {
     pub fn read(header: &Header, layer: &Layer, bytes: &'s [u8], limits: &Limits) -> Result<LayerParts<'s>> {
         Limits::check("lanes", layer.lanes as u64, limits.lanes)?;
         let mut reader = Reader::within(bytes, layer.range.clone());
-        Ok(LayerParts { parts: Parts::read(header, &mut reader)?, lanes: layer.lanes })
+        let parts = Parts::read(header, &mut reader)?;
+        Limits::check("bytes before the chunks", (reader.offset() - layer.range.start) as u64, limits.header_bytes)?;
+        Ok(LayerParts { parts, lanes: layer.lanes })
     }
 }
 
@@ -161,8 +163,8 @@ pub(crate) fn decode_layers<W: AsMut<ChunkReader> + Default + Send>(
 ) -> Result<()> {
     let size = coding.rows * coding.columns * plans.plans[0].channels;
     let mut rest = finer.each_ref().map(|layer| layer.as_ref().map(|layer| layer.parts.iter(coding.rows)));
-    let jobs = base.iter(coding.rows).map(|part| (part, rest.each_mut().map(|parts| parts.as_mut()?.next())));
-    threads::each_sharing(jobs, (workers, most), size, |(base, finer_parts), worker| {
+    let jobs = base.iter(coding.rows).map(move |part| (part, rest.each_mut().map(|parts| parts.as_mut()?.next())));
+    threads::each_in_turn(jobs, (workers, most), size, |(base, finer_parts), worker| {
         let base = base?;
         let mut reader = std::mem::take(worker.as_mut());
         let mut scratch = std::mem::take(&mut reader.refinements);

@@ -4,7 +4,6 @@
 //! best of them for the [`Conditions`](crate::Conditions) of the moment, which a [`LinkEstimate`] makes of the transfers
 //! that it has seen.
 
-mod crossing;
 mod deadline;
 mod exits;
 mod goal;
@@ -14,7 +13,6 @@ mod planner;
 mod work;
 
 pub use crate::power::Power;
-pub use crossing::crossing;
 pub use deadline::layers_by_deadline;
 pub use goal::{Estimate, Goal};
 pub use link::LinkEstimate;

@@ -17,8 +17,8 @@ mod metrics;
 mod model;
 mod normalize;
 mod output;
-mod power;
 mod report;
+mod study;
 mod timing;
 
 use std::io::ErrorKind;
@@ -27,7 +27,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
-use commands::{completions, decode, demo, encode, eval, exit, fit, inspect};
+use commands::{completions, decode, demo, encode, eval, exit, fit, inspect, plan, simulate};
 
 const ABOUT: &str = "Codec for neural feature maps
 
@@ -74,8 +74,12 @@ enum Command {
     Inspect(inspect::Args),
     /// Measure bytes against accuracy, beside JPEG, WebP and PNG of the input.
     Eval(eval::Args),
+    /// Find the best cut and coding for given conditions; draw delay over bandwidth.
+    Plan(plan::Args),
     /// Fit a policy for early exits, and measure it beside simpler rules.
     Exit(exit::Args),
+    /// Simulate a fleet of devices and its servers on changing links.
+    Simulate(simulate::Args),
     /// Show it all on the built-in network and 1,000 images (the default).
     Demo(demo::Args),
     /// Print a completion script for a shell.
@@ -89,7 +93,9 @@ fn run(cli: Cli) -> Result<()> {
         Some(Command::Decode(args)) => decode::run(&args),
         Some(Command::Inspect(args)) => inspect::run(&args),
         Some(Command::Eval(args)) => eval::run(&args),
+        Some(Command::Plan(args)) => plan::run(&args),
         Some(Command::Exit(args)) => exit::run(&args),
+        Some(Command::Simulate(args)) => simulate::run(&args),
         Some(Command::Demo(args)) => demo::run(&args),
         Some(Command::Completions(args)) => completions::run::<Cli>(&args),
         None => run(Cli::parse_from(["narrows", "demo"])),

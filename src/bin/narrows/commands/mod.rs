@@ -8,3 +8,5 @@ pub mod eval;
 pub mod exit;
 pub mod fit;
 pub mod inspect;
+pub mod plan;
+pub mod simulate;

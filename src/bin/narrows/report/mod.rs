@@ -1,7 +1,11 @@
 //! A measurement as a table, CSV, JSON and one HTML page.
 
+mod delays;
+mod fleet;
 mod html;
+mod lines;
 mod picture;
+mod plan;
 mod plot;
 mod table;
 
@@ -11,7 +15,9 @@ use crate::bd::{BdRate, BytesAt, bd_rate, bytes_at};
 use crate::metrics::Point;
 use crate::output::thousands;
 
+pub use fleet::FleetReport;
 pub use picture::FeaturePicture;
+pub use plan::PlanReport;
 pub use table::{align, wrap};
 
 /// Agreements with the uncut network at which bytes are compared.
