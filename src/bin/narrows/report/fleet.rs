@@ -7,8 +7,8 @@ use crate::conditions::{bandwidth_text, seconds_text};
 use crate::output::thousands;
 use crate::report::csv_field;
 use crate::report::html::{document, table};
-use crate::report::lines::{ACROSS, Line, UP, colour, lines};
-use crate::report::plot::{Axis, escape};
+use crate::report::lines::{ACROSS, Line, UP, lines};
+use crate::report::plot::{Axis, CUT_COLOURS, GRAY, INPUT_COLOURS, escape};
 use crate::report::table::{align, wrap};
 
 /// Head of the table.
@@ -103,12 +103,17 @@ impl FleetReport {
 
     /// A line for each strategy.
     fn each(&self, points: impl Fn(&Outcome) -> Vec<(f64, f64)>) -> Vec<Line> {
-        let mut others = 0;
+        // The first two colours are those of devices that plan.
+        let mut others = CUT_COLOURS.iter().skip(2).cycle();
         let line = |(name, outcome): &(String, Outcome)| {
-            let own = colour(name, others);
-            others += 1;
-            let dashes = if name.starts_with("adaptive") { "" } else { "7 4" };
-            Line { name: name.clone(), colour: own, dashes, points: points(outcome) }
+            let known = INPUT_COLOURS.iter().find(|(codec, _)| name.starts_with(codec)).map(|(_, colour)| *colour);
+            let (colour, dashes) = match name.as_str() {
+                "adaptive" => (CUT_COLOURS[1], ""),
+                name if name.starts_with("adaptive") => (CUT_COLOURS[0], ""),
+                "local" => (GRAY, "3 3"),
+                _ => (known.or_else(|| others.next().copied()).unwrap_or(GRAY), "7 4"),
+            };
+            Line { name: name.clone(), colour, dashes, points: points(outcome) }
         };
         self.outcomes.iter().map(line).collect()
     }
@@ -147,7 +152,7 @@ impl FleetReport {
         let high = points.iter().map(|point| point.1).fold(0.0, f64::max);
         let x = Axis::linear((0.0, self.scenario.seconds), ACROSS, |x| format!("{x} s"));
         let y = Axis::linear((0.0, 1.05 * high.max(1.0)), UP, bandwidth_text);
-        let line = Line { name: "bandwidth".into(), colour: colour("", 0), dashes: "", points };
+        let line = Line { name: "bandwidth".into(), colour: GRAY, dashes: "", points };
         lines("link", &[line], (&x, "time"), (&y, "bandwidth"))
     }
 

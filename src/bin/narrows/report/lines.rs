@@ -1,10 +1,10 @@
 //! Lines over a common axis as an SVG with a legend.
 
-use crate::report::plot::{Axis, CUT_COLOURS, INPUT_COLOURS, escape};
+use crate::report::plot::{Axis, escape};
 
 const WIDTH: f64 = 940.0;
 const HEIGHT: f64 = 420.0;
-const LEFT: f64 = 74.0;
+const LEFT: f64 = 96.0;
 const RIGHT: f64 = 24.0;
 const TOP: f64 = 16.0;
 const BOTTOM: f64 = 52.0;
@@ -21,12 +21,6 @@ pub struct Line {
     pub dashes: &'static str,
     /// Values on both axes, in the order in which they are joined.
     pub points: Vec<(f64, f64)>,
-}
-
-/// A colour for the line of this number, told apart on light and on dark ground; names of codecs of the input have theirs.
-pub fn colour(name: &str, number: usize) -> &'static str {
-    let known = INPUT_COLOURS.iter().find(|(codec, _)| name.starts_with(codec));
-    known.map_or(CUT_COLOURS[number % CUT_COLOURS.len()], |(_, colour)| colour)
 }
 
 /// The lines with axes and legend; what is outside of the frame is cut off.
@@ -91,7 +85,7 @@ mod tests {
         assert_eq!(x.ticks.iter().map(|tick| tick.1.as_str()).collect::<Vec<_>>(), ["0", "2", "4", "6", "8", "10"]);
         assert_eq!(y.ticks.len(), 6);
         let points = vec![(0.0, 0.0), (10.0, 1.0), (f64::INFINITY, 1.0)];
-        let line = Line { name: "a <b>".into(), colour: colour("JPEG q5", 0), dashes: "", points };
+        let line = Line { name: "a <b>".into(), colour: "#000", dashes: "", points };
         let svg = lines("plot", &[line], (&x, "time"), (&y, "share"));
         assert!(svg.contains(&format!("points=\"{LEFT:.1},{:.1} {:.1},{TOP:.1}\"", HEIGHT - BOTTOM, WIDTH - RIGHT)));
         assert!(svg.contains("a &lt;b&gt;") && !svg.contains("inf") && !svg.contains("NaN"));
