@@ -4,9 +4,9 @@ use std::ops::Range;
 
 use crate::container::Layout;
 use crate::kernels::Kernels;
-use crate::kernels::portable::to_int;
+use crate::kernels::portable::{power_of_two, to_int};
 use crate::kernels::simd::{dispatch, feature_to_int, int_to_feature};
-use crate::tensor::{Element, MAX_RANK};
+use crate::tensor::{Element, FeatureView, MAX_RANK, ViewData, with_array};
 use ndarray::ArrayViewD;
 
 /// Positions whose channels are brought together, or apart, at a time.
@@ -67,7 +67,17 @@ impl Grid {
 
     /// Number of elements.
     pub fn len(&self) -> usize {
-        self.planes * self.height * self.width * self.channels
+        self.planes * self.plane_len()
+    }
+
+    /// Height and width of a plane.
+    pub fn plane(&self) -> (usize, usize) {
+        (self.height, self.width)
+    }
+
+    /// Number of elements of a plane.
+    pub fn plane_len(&self) -> usize {
+        self.height * self.width * self.channels
     }
 
     /// Strides of (the axes of planes, height, width, channels) in a row-major tensor.
@@ -289,6 +299,28 @@ impl Grid {
             position += length;
         }
     }
+}
+
+/// A feature's values times 2^exponent as integers, channels last. `tile` is scratch.
+pub(crate) fn gather_int(
+    view: &FeatureView<'_>,
+    grid: &Grid,
+    exponent: i32,
+    values: &mut Vec<i16>,
+    tile: &mut Vec<i16>,
+    kernels: Kernels,
+) {
+    // Every value is written.
+    values.resize(grid.len(), 0);
+    let scale = power_of_two(exponent);
+    with_array!(ViewData, view.data(), array => grid.gather_int(array, values, scale, tile, kernels));
+}
+
+/// A feature's values, channels last.
+pub(crate) fn gather_f32(view: &FeatureView<'_>, grid: &Grid, values: &mut Vec<f32>) {
+    values.clear();
+    values.resize(grid.len(), 0.0);
+    with_array!(ViewData, view.data(), array => grid.gather(array, values, |x| x.to_f32()));
 }
 
 #[cfg(test)]

@@ -28,6 +28,7 @@
 )]
 
 mod backend;
+mod bottleneck;
 mod chunk;
 mod codec;
 #[cfg(feature = "exit")]
@@ -47,6 +48,8 @@ mod network;
 mod packed;
 mod plain;
 mod plan;
+#[cfg(feature = "exit")]
+mod power;
 mod profile;
 mod quality;
 mod rate;
@@ -76,10 +79,13 @@ pub use kernels::gpu;
 #[doc = include_str!("../README.md")]
 struct Readme;
 
+pub mod datagram;
 #[cfg(feature = "exit")]
 pub mod exit;
 #[cfg(feature = "link")]
 pub mod link;
 pub mod raw;
+#[cfg(feature = "simulate")]
+pub mod simulate;
 #[cfg(feature = "split")]
 pub mod split;

@@ -5,7 +5,6 @@ use std::fmt;
 use zerocopy::IntoBytes;
 use zstd::bulk::Compressor;
 
-use crate::codec::{clear, reshape};
 use crate::container::{Head, Header, Layout, Reader, put_varint};
 use crate::error::{Error, Result};
 use crate::tensor::{Element, Feature, FeatureView, ViewData, with_array};
@@ -99,7 +98,7 @@ pub(crate) fn decode(bytes: &[u8], header: &Header, reader: Reader<'_>, feature:
     if !reader.rest().is_empty() {
         return Err(Error::corrupt("bytes left over after the byte planes", reader.offset()));
     }
-    reshape(feature, &layout);
+    feature.reshape(&layout);
     if elements == 0 {
         return Ok(());
     }
@@ -107,7 +106,7 @@ pub(crate) fn decode(bytes: &[u8], header: &Header, reader: Reader<'_>, feature:
         unpack(&planes[..size], array.as_slice_mut().unwrap_or_default().as_mut_bytes())
     });
     if result.is_err() {
-        clear(feature);
+        feature.clear();
     }
     result
 }

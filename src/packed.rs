@@ -1,9 +1,8 @@
 //! Mode `Packed`: every element in the same few bits, so that the size is known before the feature is.
 
-use crate::codec::{power_of_two, reshape};
 use crate::container::{Head, Header, Reader};
 use crate::error::{Error, Result};
-use crate::kernels::portable::{pack, to_int, unpack};
+use crate::kernels::portable::{pack, power_of_two, to_int, unpack};
 use crate::plain;
 use crate::tensor::{Element, Feature, FeatureView, ViewData, with_array};
 
@@ -94,7 +93,7 @@ pub(crate) fn decode(bytes: &[u8], header: &Header, reader: Reader<'_>, feature:
     for (field, value) in values.iter_mut().enumerate().take(1 << bits) {
         *value = f32::from(quantizer.value(field as i32)) * scale;
     }
-    reshape(feature, &layout);
+    feature.reshape(&layout);
     with_array!(Feature, feature, array => {
         if let Some(out) = array.as_slice_mut() {
             let mut fields = [0u8; 512];

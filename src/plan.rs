@@ -1,6 +1,7 @@
 //! What one quality makes of a profile: which channels are coded, with which steps and tables.
 
 use crate::chunk::Outlook;
+use crate::container::MAX_LAYERS;
 use crate::entropy::bank::{TABLES, TABLES_PER_OCTAVE};
 use crate::kernels::portable::{
     CONTEXTS, ContextRule, Dequantizer, Dequantizers, MAX_LANES, Quantizer, Quantizers, RunTables,
@@ -106,11 +107,12 @@ fn active_channels(profile: &Profile, quality: i16) -> impl Iterator<Item = (usi
     })
 }
 
-/// Whether a coder channel is coded at a quality.
-fn is_active(profile: &Profile, channel: usize, quality: i16) -> bool {
+/// Which coder channels are coded at a quality.
+fn activity(profile: &Profile, quality: i16) -> impl Fn(usize) -> bool + use<'_> {
     let anchor = nearest(&profile.anchors, quality);
-    let scale = profile.levels[anchor * profile.coder_channels() + channel];
-    scale > 0 && i32::from(scale) > shift_between(profile.anchors[anchor], quality)
+    let shift = shift_between(profile.anchors[anchor], quality);
+    let levels = &profile.levels[anchor * profile.coder_channels()..];
+    move |channel| levels[channel] > 0 && i32::from(levels[channel]) > shift
 }
 
 /// What a channel's step index gains at a quality, between those of the anchors.
@@ -132,15 +134,25 @@ fn gain_at(profile: &Profile, channel: usize, quality: i16) -> i32 {
 
 /// The coder channels of a layer of a stream, of which `above` are finer: those that are active in these too.
 fn layer_channels(profile: &Profile, finest: i16, above: usize) -> impl Iterator<Item = (usize, u8, ChannelTables)> {
-    let finer =
-        move |channel: usize| (0..above).all(|above| is_active(profile, channel, quality::of_layer(finest, above)));
-    active_channels(profile, quality::of_layer(finest, above)).filter(move |&(channel, ..)| finer(channel))
+    let finer: [_; MAX_LAYERS] = std::array::from_fn(|above| activity(profile, quality::of_layer(finest, above)));
+    active_channels(profile, quality::of_layer(finest, above))
+        .filter(move |&(channel, ..)| finer[..above].iter().all(|is_active| is_active(channel)))
 }
 
-/// What a layer of a stream codes, without a plan.
-pub(crate) fn outlook(profile: &Profile, finest: i16, above: usize) -> Outlook {
-    layer_channels(profile, finest, above).fold(Outlook::default(), |mut outlook, (_, _, tables)| {
-        outlook.add(&profile.bank, &tables);
+/// The levels of the coder channels that are coded at a quality.
+pub(crate) fn levels(profile: &Profile, quality: i16) -> impl Iterator<Item = u8> {
+    active_channels(profile, quality).map(|(_, level, _)| level)
+}
+
+/// What a layer of a stream codes, without a plan: `above` layers are finer, and some are below if it `refines` them. A digit may
+/// cost next to nothing.
+pub(crate) fn outlook(profile: &Profile, finest: i16, above: usize, refines: bool) -> Outlook {
+    let below = activity(profile, quality::of_layer(finest, above + 1));
+    layer_channels(profile, finest, above).fold(Outlook::default(), |mut outlook, (channel, _, tables)| {
+        match refines && below(channel) {
+            true => outlook.active += 1,
+            false => outlook.add(&profile.bank, &tables),
+        }
         outlook
     })
 }

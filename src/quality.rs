@@ -1,5 +1,7 @@
 //! The knob between bytes and accuracy.
 
+use crate::error::{Error, Result};
+
 /// How many bytes to spend on a feature.
 ///
 /// Which should I use? `Scale` for a fixed trade-off (what `eval` sweeps); `Bytes` when a packet
@@ -45,4 +47,14 @@ pub(crate) fn index_of_scale(scale: f32) -> Option<i32> {
     }
     let index = libm::roundf(libm::log2f(scale) * STEPS_PER_OCTAVE as f32) as i32;
     Some(index.clamp(FINEST, COARSEST))
+}
+
+/// As [`index_of_scale`], for what a caller asked for.
+///
+/// # Errors
+/// `InvalidInput` if the scale is no positive number.
+pub(crate) fn scale_index(scale: f32) -> Result<i16> {
+    let index = index_of_scale(scale)
+        .ok_or_else(|| Error::invalid(format!("a quality scale must be a positive number, not {scale}")))?;
+    Ok(index as i16)
 }

@@ -8,8 +8,8 @@ pub use crate::kernels::simd::ByteJob;
 use std::sync::Arc;
 
 use crate::backend::Backend;
+use crate::bottleneck::Latents;
 use crate::chunk::{self, ChunkReader, Coding, Part, Worker};
-use crate::codec::Latents;
 use crate::entropy::bank::{Bank, TABLES};
 use crate::error::{Error, Result};
 use crate::kernels::Kernels;
@@ -61,11 +61,8 @@ impl Networks {
     /// # Errors
     /// `InvalidInput` if the feature is not of the profile's layout.
     pub fn analyse(&mut self, feature: &Feature, quality: i16) -> Result<&[i16]> {
-        let layout = self.profile.layout;
-        if feature.dtype() != layout.dtype || feature.shape() != &layout.padded_shape()[..layout.dims().len()] {
-            return Err(Error::invalid("the feature does not have the profile's shape and type"));
-        }
-        self.latents.of(feature, &self.profile, quality, true, self.kernels)
+        self.latents.take(feature, &self.profile, self.kernels)?;
+        self.latents.analyse(&self.profile, quality, self.kernels)
     }
 
     /// What the synthesis network makes of such integers, channels last.
@@ -73,7 +70,7 @@ impl Networks {
     /// # Errors
     /// `InvalidInput` if there are not as many as [`analyse`](Self::analyse) makes.
     pub fn synthesise(&mut self, latent: &[i16], quality: i16) -> Result<&[f32]> {
-        self.latents.back(latent, &self.profile, quality, self.kernels)
+        self.latents.synthesise(&self.profile, (quality, latent), self.kernels)
     }
 }
 

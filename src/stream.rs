@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use crate::chunk::{Coding, LayerParts, Outlook, Parts};
+use crate::bottleneck::Planes;
+use crate::chunk::{Coding, LayerParts, Parts};
 use crate::container::{Head, Header, Layers, Layout, MAX_LAYERS, Mode, Reader};
 use crate::entropy::bank::Bank;
 use crate::error::{Error, Result};
@@ -24,16 +25,20 @@ pub(crate) enum Source<'s> {
     Plain(Description<'s>),
 }
 
+/// The feature that symbols stand for, and how they were made of it.
+#[derive(Debug, Clone)]
+pub(crate) struct Frame<'s> {
+    pub source: Source<'s>,
+    pub layout: Layout,
+    /// The feature's planes, and those that are transformed: the feature's, or those of its latent.
+    pub planes: Planes,
+    pub blocks: Blocks,
+}
+
 /// A stream of mode `Profile` or `Plain` whose chunks can be what they claim.
 #[derive(Debug, Clone)]
 pub(crate) struct Stream<'s> {
-    pub source: Source<'s>,
-    pub layout: Layout,
-    /// The feature's planes.
-    pub grid: Grid,
-    /// The planes that are transformed: the feature's, or those of its latent.
-    pub latent: Grid,
-    pub blocks: Blocks,
+    pub frame: Frame<'s>,
     pub lanes: usize,
     pub parts: Parts<'s>,
     /// What the header says of layers: quality index of the finest, and how many there are, those that were cut off included.
@@ -101,8 +106,13 @@ impl<'s> Stream<'s> {
                 let limit = if profile.has_networks() { limits.network_bytes } else { limits.output_bytes };
                 Limits::check_product("decoded bytes with padding", sizes, limit)?;
                 let finest = header.profile.map_or(0, |(_, quality)| quality);
-                let quality = quality::of_layer(finest, header.layers - present.len().max(1));
-                (Source::Profile(profile.clone(), quality), plan::outlook(profile, finest, header.layers - 1))
+                // Where nothing is coded nothing is missing either.
+                let missing = match header.layers - present.len().max(1) {
+                    missing if missing > 0 && plan::outlook(profile, finest, 0, false).active > 0 => missing,
+                    _ => 0,
+                };
+                let source = Source::Profile(profile.clone(), quality::of_layer(finest, missing));
+                (source, plan::outlook(profile, finest, header.layers - 1, false))
             }
             None => {
                 let description = Description::read(&mut reader, grid.channels)?;
@@ -114,41 +124,57 @@ impl<'s> Stream<'s> {
         let head = Head::new(&bytes[..head_end], &bytes[params_start..reader.offset()]);
         let size = (blocks.rows, blocks.columns);
         parts.prove(size, outlook, lanes, (&head, 0))?;
+        let mut active = outlook.active;
         if let Some((profile, (_, finest))) = profile.zip(header.profile) {
             for (layer, LayerParts { parts, lanes }) in (1..).zip(finer.iter().flatten()) {
-                // A digit may cost next to nothing.
-                let active = plan::outlook(profile, finest, header.layers - 1 - layer).active;
-                parts.prove(size, Outlook { active, least: 0 }, *lanes, (&head, layer))?;
+                let outlook = plan::outlook(profile, finest, header.layers - 1 - layer, true);
+                parts.prove(size, outlook, *lanes, (&head, layer))?;
+                active += outlook.active;
             }
         }
         let stream = Stream {
-            source,
-            layout,
-            grid,
-            latent,
-            blocks,
+            frame: Frame { source, layout, planes: Planes { feature: grid, latent }, blocks },
             lanes,
             parts,
             layers: header.profile.filter(|_| header.layers > 1).map(|(_, finest)| (finest, header.layers)),
             finer,
             seed: (header.version > 1).then(|| head.seed()),
         };
-        stream.check_memory(outlook)?;
+        stream.check_memory(active)?;
         Ok(stream)
     }
 
     /// Refuses a stream whose context rule needs more memory than the feature is worth: rows of tens of millions of
-    /// elements.
-    fn check_memory(&self, outlook: Outlook) -> Result<()> {
-        let output = self.grid.len() as u64 * self.layout.dtype.size() as u64;
-        let positions = self.blocks.columns as u64 + 2;
-        let needed = match self.rule() {
+    /// elements. `active` counts the active channels of all layers.
+    fn check_memory(&self, active: usize) -> Result<()> {
+        let Frame { layout, planes, blocks, .. } = &self.frame;
+        let output = planes.feature.len() as u64 * layout.dtype.size() as u64;
+        let positions = blocks.columns as u64 + 2;
+        let needed = match self.frame.rule() {
             ContextRule::None => 0,
-            _ => positions * outlook.active.next_multiple_of(2) as u64,
+            _ => positions * active.next_multiple_of(2) as u64,
         };
         Limits::check("bytes for the contexts of a row", needed, output / 8 + (2 << 20))
     }
 
+    /// How its symbols are laid out and coded.
+    pub fn coding(&self, kernels: Kernels) -> Coding<'_> {
+        let blocks = &self.frame.blocks;
+        Coding {
+            bank: self.frame.bank(),
+            context: self.frame.rule(),
+            rows: blocks.rows,
+            plane_rows: blocks.plane_rows,
+            columns: blocks.columns,
+            chunks: self.parts.len(),
+            lanes: Some(self.lanes),
+            lambda: 0,
+            kernels,
+        }
+    }
+}
+
+impl Frame<'_> {
     /// The profile, if it has one.
     pub fn profile(&self) -> Option<&Arc<Profile>> {
         match &self.source {
@@ -192,22 +218,7 @@ impl<'s> Stream<'s> {
     pub fn make_plan(&self, plan: &mut Plan) {
         match &self.source {
             Source::Profile(profile, quality) => plan.set(profile, *quality),
-            Source::Plain(description) => description.plan(plan, self.grid.channels),
-        }
-    }
-
-    /// How its symbols are laid out and coded.
-    pub fn coding(&self, kernels: Kernels) -> Coding<'_> {
-        Coding {
-            bank: self.bank(),
-            context: self.rule(),
-            rows: self.blocks.rows,
-            plane_rows: self.blocks.plane_rows,
-            columns: self.blocks.columns,
-            chunks: self.parts.len(),
-            lanes: Some(self.lanes),
-            lambda: 0,
-            kernels,
+            Source::Plain(description) => description.plan(plan, self.planes.feature.channels),
         }
     }
 }

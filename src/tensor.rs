@@ -3,6 +3,7 @@
 use half::{bf16, f16};
 use ndarray::{ArrayBase, ArrayD, ArrayViewD, Data, Dimension, IxDyn};
 
+use crate::container::Layout;
 use crate::error::{Error, Result};
 
 /// Most axes a feature may have.
@@ -315,6 +316,24 @@ impl Feature {
     /// The values as f32, exactly.
     pub fn to_f32(&self) -> ArrayD<f32> {
         with_array!(Feature, self, array => array.mapv(Element::to_f32))
+    }
+
+    /// Makes it one of this layout, keeping its memory if it is one.
+    pub(crate) fn reshape(&mut self, layout: &Layout) {
+        let shape = layout.padded_shape();
+        let shape = &shape[..layout.dims().len()];
+        // Arrays that are not in standard order are not ours.
+        let standard = with_array!(Feature, &*self, array => array.is_standard_layout());
+        if self.dtype() != layout.dtype || self.shape() != shape || !standard {
+            // The old one goes before the new one comes.
+            *self = Feature::zeros(layout.dtype, &[0]);
+            *self = Feature::zeros(layout.dtype, shape);
+        }
+    }
+
+    /// Fills it with zeros.
+    pub(crate) fn clear(&mut self) {
+        with_array!(Feature, self, array => array.fill(Element::from_f32(0.0)));
     }
 
     pub(crate) fn zeros(dtype: Dtype, shape: &[usize]) -> Feature {

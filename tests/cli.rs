@@ -479,7 +479,7 @@ fn bad_images_labels_and_models_get_one_line() {
 #[test]
 fn help_teaches_and_misuse_has_status_two() {
     let place = Place::new();
-    for command in ["fit", "encode", "decode", "inspect", "eval", "demo", "completions"] {
+    for command in ["fit", "encode", "decode", "inspect", "eval", "plan", "demo", "completions"] {
         let help = text(&place.ok(&format!("{command} --help")));
         assert!(help.contains("Usage: narrows"), "{help}");
     }
@@ -497,6 +497,11 @@ fn help_teaches_and_misuse_has_status_two() {
         "encode f.npy -o f.nrw --clip aciq",
         "eval --model m.onnx",
         "eval --model m.onnx --cut c --rows 9-1",
+        "plan",
+        "plan --measurements m.json --round-trip 40",
+        "plan --measurements m.json --bandwidth fast",
+        "plan --measurements m.json --model m.onnx",
+        "plan --measurements m.json --accuracy 1 --agreement 0.9",
     ] {
         assert_eq!(place.run(line).status.code(), Some(2), "{line}");
     }

@@ -121,6 +121,53 @@ fn what_was_cut_off_is_told_by_the_header_alone() {
 }
 
 #[test]
+fn where_nothing_is_coded_no_layer_is_missing() {
+    // Synthesis networks are told the quality, so that it shows which one a stream was decoded at.
+    let profile = profile(PROFILES[3]);
+    let feature = feature(&profile, 8, 3);
+    let mut decoder = Decoder::new().profile(profile.clone());
+    let plain = Encoder::with_profile(profile);
+    for chunks in [1, 2] {
+        let plain = plain.clone().chunks(chunks);
+        let one = plain.clone().encode(&feature, Quality::Scale(250.0)).unwrap();
+        let all = plain.clone().layers(3).encode(&feature, Quality::Scale(250.0)).unwrap();
+        // Extension and lengths, and with them the length of a chunk in each layer.
+        assert!(one.len() < 40 && all.len() <= one.len() + 1 + 3 * chunks, "{} {}", one.len(), all.len());
+        let expected = decoder.decode(&one).unwrap();
+        for &end in &Info::read(&all).unwrap().layers {
+            assert_eq!(decoder.decode(&all[..end]).unwrap(), expected, "{chunks}");
+        }
+    }
+}
+
+#[test]
+fn a_base_layer_may_be_empty() {
+    for path in PROFILES {
+        let profile = profile(path);
+        let rows = profile.layout().shape()[profile.layout().shape().len() - 2];
+        let feature = feature(&profile, rows, 11).mapv(|value| value * 20.0);
+        let mut decoder = Decoder::new().profile(profile.clone());
+        let mut seen = 0;
+        for scale in (0..36).map(|eighths| (eighths as f32 / 4.0 - 1.0).exp2()) {
+            let plain = Encoder::with_profile(profile.clone());
+            let one = plain.clone().encode(&feature, Quality::Scale(scale)).unwrap();
+            let all = plain.clone().layers(4).encode(&feature, Quality::Scale(scale)).unwrap();
+            let info = Info::read(&all).unwrap();
+            if info.layers[0] > info.header_bytes || info.layers.len() < 4 {
+                continue;
+            }
+            seen += 1;
+            assert_eq!(decoder.decode(&all).unwrap(), decoder.decode(&one).unwrap(), "{path} x{scale}");
+            for &end in &info.layers {
+                decoder.decode(&all[..end]).unwrap();
+            }
+        }
+        println!("{path}: {seen} streams with an empty base layer");
+        assert!(seen > 0 || path == PROFILES[0], "{path}");
+    }
+}
+
+#[test]
 fn every_damaged_layer_is_decoded_or_refused() {
     for path in PROFILES {
         let profile = profile(path);

@@ -1,6 +1,7 @@
 //! Chunks to symbols, a strip at a time.
 
 use crate::chunk::{Coding, Part, Parts, RefinementScratch};
+use crate::container::MAX_LAYERS;
 use crate::error::Result;
 use crate::kernels::Kernels;
 use crate::kernels::portable::{Neighbourhood, Source, Strip, Strips, rans_decode};
@@ -16,7 +17,7 @@ const STRIP: usize = 1 << 14;
 pub(crate) struct ChunkReader {
     near: Neighbourhood,
     symbols: Vec<i32>,
-    pub(super) refinements: Vec<RefinementScratch>,
+    pub(super) refinements: [RefinementScratch; MAX_LAYERS - 1],
 }
 
 impl Coding<'_> {
@@ -37,7 +38,7 @@ pub(crate) fn decode<W: AsMut<ChunkReader> + Default + Send>(
     sink: impl Fn(&Strip, &[i32], &mut W) + Sync,
 ) -> Result<()> {
     let size = coding.rows * coding.columns * plan.channels;
-    threads::each_sharing(parts.iter(coding.rows), (workers, most), size, |part, worker| {
+    threads::each_in_turn(parts.iter(coding.rows), (workers, most), size, |part, worker| {
         let part = part?;
         let seed = seed.map(|seed| seed.wrapping_add(part.number as u32));
         let mut reader = std::mem::take(worker.as_mut());

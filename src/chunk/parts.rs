@@ -68,7 +68,7 @@ impl<'s> Parts<'s> {
     }
 
     /// The chunks, if the stream has this many block rows.
-    pub fn iter(&self, rows: usize) -> impl ExactSizeIterator<Item = Result<Part<'s>>> + use<'s> {
+    pub fn iter(&self, rows: usize) -> impl ExactSizeIterator<Item = Result<Part<'s>>> + Clone + Send + use<'s> {
         let Parts { mut lengths, mut payload, chunks, checksums } = self.clone();
         (0..chunks).map(move |number| {
             let offset = payload.offset();

@@ -113,7 +113,7 @@ impl Layout {
         Limits::check("channels", self.channels() as u64, limits.channels)
     }
 
-    fn write(&self, out: &mut Vec<u8>) {
+    pub(crate) fn write(&self, out: &mut Vec<u8>) {
         out.push(self.dtype as u8 | self.rank << 4);
         out.push(self.axes.channels as u8 | self.axes.batch.map_or(15, |batch| batch as u8) << 4);
         for &dim in self.dims() {
@@ -121,7 +121,7 @@ impl Layout {
         }
     }
 
-    fn read(reader: &mut Reader<'_>) -> Result<Layout> {
+    pub(crate) fn read(reader: &mut Reader<'_>) -> Result<Layout> {
         let offset = reader.offset();
         let [kind, axes] = reader.array("the layout")?;
         let dtype = Dtype::from_code(kind & 15).ok_or(Error::Unsupported { what: "an unknown element type" })?;

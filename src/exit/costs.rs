@@ -2,30 +2,7 @@
 
 use crate::conditions::Conditions;
 use crate::error::{Error, Result};
-
-/// What a device draws, in watts, above what it draws at rest.
-///
-/// The default is a small board on LTE. One busy core of a Raspberry Pi 4: a quarter of the step from 2.7 W idle to 6.4 W
-/// with four busy cores (Geerling, *Power consumption benchmarks*, pidramble.com). The radio by Huang et al., *A close
-/// examination of performance and power characteristics of 4G LTE networks* (MobiSys 2012): 1.288 W, and 0.438 W for each
-/// Mbit/s up (at 1 Mbit/s here) or 0.052 W down; 1.06 W while connected and waiting.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Power {
-    /// While it computes.
-    pub compute: f64,
-    /// While it sends.
-    pub send: f64,
-    /// While it receives.
-    pub receive: f64,
-    /// While it waits for an answer.
-    pub idle: f64,
-}
-
-impl Default for Power {
-    fn default() -> Self {
-        Power { compute: 0.925, send: 1.726, receive: 1.34, idle: 1.06 }
-    }
-}
+use crate::power::{Power, joules};
 
 /// What a second, a joule and a byte are worth against each other. Only their ratios matter.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -177,11 +154,12 @@ impl Route {
         let Rest::Server { tail, .. } = self.rest else {
             return Spent { delay: device, energy: power.compute * device, bytes: 0.0 };
         };
-        let sending = (conditions.transfer(bytes) - conditions.round_trip).max(0.0);
-        let waiting = conditions.round_trip + conditions.on_server(tail);
+        let sending = Conditions { round_trip: 0.0, ..*conditions }.transfer(bytes);
+        let server = conditions.on_server(tail);
+        let radio = joules(power.send, sending) + joules(power.receive, conditions.round_trip);
         Spent {
-            delay: device + sending + waiting,
-            energy: power.compute * device + power.send * sending + power.idle * waiting,
+            delay: device + sending + conditions.round_trip + server,
+            energy: power.compute * device + radio + joules(power.idle, server),
             bytes,
         }
     }
@@ -211,7 +189,7 @@ mod tests {
     #[test]
     fn times_add_up() {
         let conditions = Conditions { device_speed: 0.5, server_speed: 2.0, wait: 0.01, ..Conditions::default() };
-        let power = Power { compute: 2.0, send: 3.0, receive: 0.0, idle: 1.0 };
+        let power = Power { compute: 2.0, send: 3.0, receive: 0.5, idle: 1.0 };
         let rest = Rest::server(0.030, 0.001, &[1000; 20], 0.004);
         let route = route(rest);
         let first = route.at_exit(0, &conditions, &power);
@@ -219,9 +197,9 @@ mod tests {
         // The second exit waits for the first one's extra work as well.
         assert!((route.at_exit(1, &conditions, &power).delay - 0.044).abs() < 1e-12);
         let rest = route.at_rest(&conditions, &power);
-        let (device, sending, waiting) = (0.036 / 0.5, 0.008, 0.04 + 0.01 + 0.002);
-        assert!((rest.delay - device - sending - waiting).abs() < 1e-12, "{rest:?}");
-        assert!((rest.energy - 2.0 * device - 3.0 * sending - waiting).abs() < 1e-12);
+        let (device, sending, server) = (0.036 / 0.5, 0.008, 0.01 + 0.002);
+        assert!((rest.delay - device - sending - 0.04 - server).abs() < 1e-12, "{rest:?}");
+        assert!((rest.energy - 2.0 * device - 3.0 * sending - 0.02 - server).abs() < 1e-12);
         let weights = Weights { delay: 1.0, energy: 2.0, bytes: 0.5, power };
         assert!((weights.cost(&rest) - rest.delay - 2.0 * rest.energy - 500.0).abs() < 1e-9);
     }

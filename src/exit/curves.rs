@@ -20,37 +20,45 @@ pub struct Curve {
     pub confidence: Vec<f64>,
     /// Probability that the exit is right.
     pub right: Vec<f64>,
-    /// Where going on leads from each point: to each point of the next exit with these probabilities; at the last exit, the
-    /// one probability that the rest is right.
+    /// Probability that the next exit is right; empty at the last.
+    pub next_right: Vec<f64>,
+    /// Probability that what comes after the last exit is right.
+    pub rest_right: Vec<f64>,
+    /// From each point, the probabilities of the points of the next exit; empty at the last.
     pub next: Vec<Vec<f64>>,
 }
 
 /// Fits the curves of all exits from readings [image][exit], whether each exit is right [image][exit], and whether the rest
 /// is.
+///
+/// Decisions hang on small differences between the exit and what comes after it, which are known far better than either:
+/// images that both get right, or both wrong, say nothing of them. So the differences are fitted, image by image, and never
+/// rise with confidence: the surer an exit is, the less there is to gain.
 pub fn fit_curves(readings: &[Vec<Reading>], right: &[Vec<bool>], rest_right: &[bool]) -> Vec<Curve> {
     let exits = readings.first().map_or(0, Vec::len);
     let bins: Vec<Bins> = (0..exits).map(|exit| Bins::of(readings.iter().map(|row| row[exit].confidence))).collect();
     let one = |exit: usize| {
         let Bins { confidence, images, of } = &bins[exit];
-        let share = |is: &dyn Fn(usize) -> bool| {
+        let mean = |value: &dyn Fn(usize) -> f64| {
             let mut sums = vec![0.0; images.len()];
-            for (image, &bin) in of.iter().enumerate() {
-                sums[bin] += f64::from(u8::from(is(image)));
-            }
-            let means: Vec<f64> = sums.iter().zip(images).map(|(sum, images)| sum / images).collect();
-            isotonic(&means, images)
+            of.iter().enumerate().for_each(|(image, &bin)| sums[bin] += value(image));
+            sums.iter().zip(images).map(|(sum, images)| sum / images).collect::<Vec<f64>>()
         };
-        let next = match bins.get(exit + 1) {
-            None => share(&|image| rest_right[image]).into_iter().map(|p| vec![p]).collect(),
-            Some(after) => {
-                let mut rows = vec![vec![0.0; after.images.len()]; images.len()];
-                for (&from, &to) in of.iter().zip(&after.of) {
-                    rows[from][to] += 1.0 / images[from];
-                }
-                rows
-            }
+        let count = |is: bool| f64::from(u8::from(is));
+        let own = isotonic(&mean(&|image| count(right[image][exit])), images);
+        // Falling differences are rising ones of the other sign.
+        let after = |is: &dyn Fn(usize) -> bool| -> Vec<f64> {
+            let lead = isotonic(&mean(&|image| count(right[image][exit]) - count(is(image))), images);
+            own.iter().zip(lead).map(|(own, lead)| (own - lead).clamp(0.0, 1.0)).collect()
         };
-        Curve { confidence: confidence.clone(), right: share(&|image| right[image][exit]), next }
+        let (mut next, mut next_right) = (Vec::new(), Vec::new());
+        if let Some(to) = bins.get(exit + 1) {
+            next = vec![vec![0.0; to.images.len()]; images.len()];
+            of.iter().zip(&to.of).for_each(|(&from, &to)| next[from][to] += 1.0 / images[from]);
+            next_right = after(&|image| right[image][exit + 1]);
+        }
+        let rest_right = after(&|image| rest_right[image]);
+        Curve { confidence: confidence.clone(), right: own, next_right, rest_right, next }
     };
     (0..exits).map(one).collect()
 }
@@ -113,33 +121,45 @@ impl Worth<'_> {
         (if spent.delay <= self.due { right } else { 0.0 }) - self.price * self.weights.cost(&spent)
     }
 
-    /// What the answer of the rest is worth, if it is right with each of these probabilities in turn.
-    fn at_rest<'b>(&self, right: impl Iterator<Item = f64> + 'b) -> impl Iterator<Item = f64> + 'b {
+    /// What the answer of the rest is worth, as a function of its probability to be right.
+    fn at_rest(&self) -> impl Fn(f64) -> f64 + use<> {
         let power = &self.weights.power;
         let spent = self.route.at_rest(self.conditions, power);
         let slow = self.route.slow(self.conditions, power);
         let in_time = slow <= self.due && slow.is_finite();
         let cost = if self.price > 0.0 { self.price * self.weights.cost(&spent) } else { 0.0 };
-        right.map(move |right| if in_time { right - cost } else { -cost })
+        move |right: f64| if in_time { right.max(0.0) - cost } else { -cost }
     }
 }
 
 /// What going on from an exit is worth at each point of its curve, by backward induction from the last exit.
+///
+/// The chain from exit to exit knows only the last confidence, so what it says of images that came from one point is off by
+/// a little; it is shifted there to what those images showed, of the next exit and of the rest.
 pub fn going_on(curves: &[Curve], exit: usize, worth: &Worth<'_>) -> AtKnots {
-    let mut value = [0.0; KNOTS];
+    let at_rest = worth.at_rest();
     let last = curves.len() - 1;
-    for (value, right) in value.iter_mut().zip(worth.at_rest(curves[last].next.iter().map(|row| row[0]))) {
-        *value = right;
+    let mut value = [0.0; KNOTS];
+    for (value, &right) in value.iter_mut().zip(&curves[last].rest_right) {
+        *value = at_rest(right);
     }
+    // What a probability to be right is worth at the rest, 1 if it is in time and 0 if it is not.
+    let in_time = at_rest(1.0) - at_rest(0.0);
     for from in (exit..last).rev() {
-        // At the exit after this one the better of answering and going on is taken.
         let (curve, after) = (&curves[from], &curves[from + 1]);
-        for (value, &right) in value.iter_mut().zip(&after.right) {
-            *value = value.max(worth.at_exit(from + 1, right));
-        }
         let mut here = [0.0; KNOTS];
-        for (here, row) in here.iter_mut().zip(&curve.next) {
-            *here = row.iter().zip(&value).map(|(&share, &value)| if share > 0.0 { share * value } else { 0.0 }).sum();
+        for (k, here) in here.iter_mut().enumerate().take(curve.confidence.len()) {
+            let row = &curve.next[k];
+            let mean = |of: &[f64]| row.iter().zip(of).map(|(share, right)| share * right).sum::<f64>();
+            let shift_next = curve.next_right[k] - mean(&after.right);
+            let shift_rest = in_time * (curve.rest_right[k] - mean(&after.rest_right));
+            // At the exit after this one the better of answering and going on is taken.
+            for ((&share, &right), &onward) in row.iter().zip(&after.right).zip(&value) {
+                if share > 0.0 {
+                    let answer = worth.at_exit(from + 1, (right + shift_next).max(0.0));
+                    *here += share * answer.max(onward + shift_rest);
+                }
+            }
         }
         value = here;
     }
@@ -170,12 +190,22 @@ mod tests {
     /// Two exits with two confidences each, worked out by hand.
     #[test]
     fn backward_induction_takes_the_better_way() {
-        let curve = |right: [f64; 2], next: [Vec<f64>; 2]| Curve {
-            confidence: vec![0.5, 0.9],
-            right: right.to_vec(),
-            next: next.to_vec(),
+        let confidence = vec![0.5, 0.9];
+        let first = Curve {
+            confidence: confidence.clone(),
+            right: vec![0.4, 0.8],
+            next_right: vec![0.7, 0.86],
+            rest_right: vec![0.875, 0.935],
+            next: vec![vec![0.5, 0.5], vec![0.1, 0.9]],
         };
-        let curves = [curve([0.4, 0.8], [vec![0.5, 0.5], vec![0.1, 0.9]]), curve([0.5, 0.9], [vec![0.8], vec![0.95]])];
+        let last = Curve {
+            confidence,
+            right: vec![0.5, 0.9],
+            next_right: Vec::new(),
+            rest_right: vec![0.8, 0.95],
+            next: Vec::new(),
+        };
+        let mut curves = [first, last];
         let stage = |seconds| Stage { seconds, extra: 0.0 };
         let route = Route { exits: vec![stage(0.1), stage(0.2)], rest: Rest::Device { seconds: 0.4 } };
         let weights = Weights::default();
@@ -187,6 +217,10 @@ mod tests {
         let first = going_on(&curves, 0, &worth);
         assert!((first[0] - (0.5 * 0.4 + 0.5 * 0.7)).abs() < 1e-12 && (first[1] - (0.04 + 0.63)).abs() < 1e-12);
         assert!(answers(&curves[0], 0, 0.95, &first, &worth) && !answers(&curves[0], 0, 0.5, &first, &worth));
+        // Images from the unsure point turn out better at the second exit than the chain says: by 0.1, sure or not.
+        curves[0].next_right[0] += 0.1;
+        assert!((going_on(&curves, 0, &worth)[0] - (0.5 * 0.4 + 0.5 * 0.8)).abs() < 1e-12);
+        curves[0].next_right[0] -= 0.1;
         // Nothing but the first exit is in time: it answers whatever it says.
         let late = Worth { due: 0.15, ..worth };
         let onward = going_on(&curves, 0, &late);

@@ -3,9 +3,10 @@
 use serde_json::{Map, Value, json};
 
 use crate::error::{Error, Result};
-use crate::exit::costs::{Power, Rest, Route, Stage, Weights};
+use crate::exit::costs::{Rest, Route, Stage, Weights};
 use crate::exit::curves::{Curve, KNOTS};
 use crate::exit::policy::{Evidence, Policy, Rule};
+use crate::power::Power;
 
 /// What `kind` says in every file.
 const KIND: &str = "narrows exit policy";
@@ -33,8 +34,15 @@ impl Policy {
         };
         let rule = match &self.rule {
             Rule::Priced { price, curves } => {
-                let curve =
-                    |curve: &Curve| json!({ "confidence": curve.confidence, "right": curve.right, "next": curve.next });
+                let curve = |curve: &Curve| {
+                    json!({
+                        "confidence": curve.confidence,
+                        "right": curve.right,
+                        "next_right": curve.next_right,
+                        "rest_right": curve.rest_right,
+                        "next": curve.next,
+                    })
+                };
                 json!({ "by": "price", "price": price, "curves": curves.iter().map(curve).collect::<Vec<_>>() })
             }
             Rule::Never => json!({ "by": "never" }),
@@ -140,12 +148,14 @@ fn rule(rule: &Object<'_>, exits: usize) -> Result<Rule> {
         "entropy" => Rule::Entropy(thresholds(f64::NEG_INFINITY)?),
         "price" => {
             let list = rule.list("curves", exits..=exits)?;
-            let curves = list.iter().map(|value| curve(&Object::of(value, "curves")?)).collect::<Result<Vec<_>>>()?;
-            for (i, curve) in curves.iter().enumerate() {
-                let width = curves.get(i + 1).map_or(1, |next| next.confidence.len());
-                // What goes on from an exit arrives at the next; the last number is a probability.
-                let sums = |row: &Vec<f64>| i + 1 == exits || (row.iter().sum::<f64>() - 1.0).abs() < 1e-6;
-                if !curve.next.iter().all(|row| row.len() == width && sums(row)) {
+            let last = |i: usize| i + 1 == exits;
+            let curves = list.iter().enumerate().map(|(i, value)| curve(&Object::of(value, "curves")?, last(i)));
+            let curves = curves.collect::<Result<Vec<_>>>()?;
+            for pair in curves.windows(2) {
+                // What goes on from an exit arrives at the next.
+                let width = pair[1].confidence.len();
+                let whole = |row: &Vec<f64>| row.len() == width && (row.iter().sum::<f64>() - 1.0).abs() < 1e-6;
+                if !pair[0].next.iter().all(whole) {
                     return Err(wrong("next"));
                 }
             }
@@ -155,20 +165,27 @@ fn rule(rule: &Object<'_>, exits: usize) -> Result<Rule> {
     })
 }
 
-fn curve(value: &Object<'_>) -> Result<Curve> {
-    let confidence = value.numbers("confidence", 1..=KNOTS)?;
-    let knots = confidence.len();
-    let right = value.numbers("right", knots..=knots)?;
-    let ascending = confidence.windows(2).all(|pair| pair[0] < pair[1]);
-    if !ascending || confidence.iter().chain(&right).any(|x| !(0.0..=1.0 + 1e-9).contains(x)) {
-        return Err(wrong(if ascending { "right" } else { "confidence" }));
-    }
-    let row = |row: &Value| -> Result<Vec<f64>> {
-        let row = numbers(row, "next", 1..=KNOTS)?;
-        if row.iter().all(|p| (0.0..=1.0 + 1e-9).contains(p)) { Ok(row) } else { Err(wrong("next")) }
+fn curve(value: &Object<'_>, last: bool) -> Result<Curve> {
+    let is_share = |x: &f64| (0.0..=1.0 + 1e-9).contains(x);
+    let shares = |value: &Value, key: &str, lengths| -> Result<Vec<f64>> {
+        let list = numbers(value, key, lengths)?;
+        if list.iter().all(is_share) { Ok(list) } else { Err(wrong(key)) }
     };
-    let next = value.list("next", knots..=knots)?.iter().map(row).collect::<Result<_>>()?;
-    Ok(Curve { confidence, right, next })
+    let field = |key: &str, lengths| shares(value.0.get(key).ok_or_else(|| wrong(key))?, key, lengths);
+    let confidence = field("confidence", 1..=KNOTS)?;
+    if confidence.windows(2).any(|pair| pair[0] >= pair[1]) {
+        return Err(wrong("confidence"));
+    }
+    let knots = confidence.len();
+    let rows = if last { 0 } else { knots };
+    let next = value.list("next", rows..=rows)?.iter().map(|row| shares(row, "next", 1..=KNOTS));
+    Ok(Curve {
+        confidence,
+        right: field("right", knots..=knots)?,
+        next_right: field("next_right", rows..=rows)?,
+        rest_right: field("rest_right", knots..=knots)?,
+        next: next.collect::<Result<_>>()?,
+    })
 }
 
 /// A JSON object, and its fields in the types that are wanted.

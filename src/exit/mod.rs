@@ -61,10 +61,11 @@ mod samples;
 mod softmax;
 mod temperature;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
+pub use crate::power::Power;
 pub use bound::Target;
-pub use costs::{Power, Rest, Route, Spent, Stage, Weights};
+pub use costs::{Rest, Route, Spent, Stage, Weights};
 pub use outcome::Outcome;
 pub use policy::{Decision, Evidence, Policy};
 pub use samples::Samples;

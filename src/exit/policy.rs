@@ -1,6 +1,7 @@
 //! The policy: what is known, and the decision.
 
 use crate::conditions::Conditions;
+use crate::error::Result;
 use crate::exit::costs::{Route, Weights};
 use crate::exit::curves::{Curve, Worth, answers, going_on};
 use crate::exit::softmax::Reading;
@@ -91,6 +92,15 @@ impl Policy {
             rule => rule.answers(exit, reading),
         };
         if answer { Decision::Answer(reading.class) } else { Decision::Continue }
+    }
+
+    /// Sets the weights that [`evaluate`](Self::evaluate) counts costs by; a policy that was fitted has those of its fit.
+    ///
+    /// # Errors
+    /// `InvalidInput` if a weight or a power is negative, or no weight is above 0.
+    pub fn weighing(self, weights: Weights) -> Result<Policy> {
+        weights.check()?;
+        Ok(Policy { weights, ..self })
     }
 
     /// Number of exits.

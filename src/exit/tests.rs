@@ -43,15 +43,15 @@ impl Draws {
 }
 
 /// Images with a hardness of their own, that exits see better and better, and the rest best.
-struct Set {
-    labels: Vec<u32>,
-    exits: Vec<Vec<Vec<f32>>>,
-    answers: Vec<u32>,
-    bytes: Vec<u32>,
+pub(crate) struct Set {
+    pub labels: Vec<u32>,
+    pub exits: Vec<Vec<Vec<f32>>>,
+    pub answers: Vec<u32>,
+    pub bytes: Vec<u32>,
 }
 
 impl Set {
-    fn new(seed: u64, images: usize, signals: &[f64]) -> Set {
+    pub fn new(seed: u64, images: usize, signals: &[f64]) -> Set {
         const CLASSES: usize = 6;
         let mut draws = Draws::new(seed);
         let mut set = Set {
@@ -274,7 +274,9 @@ fn files_that_no_fit_writes_are_refused() {
     refused("/rule/curves/0/confidence/1", 0.into(), "`confidence`");
     refused("/rule/curves/0/right/0", 2.into(), "`right`");
     refused("/rule/curves/0/next/0/0", 0.5.into(), "`next`");
-    refused("/rule/curves/1/next/0", serde_json::json!([0.5, 0.5]), "`next`");
+    refused("/rule/curves/1/next", serde_json::json!([[1.0]]), "`next`");
+    refused("/rule/curves/1/rest_right", serde_json::json!([0.5]), "`rest_right`");
+    refused("/rule/curves/0/next_right/0", (-0.5).into(), "`next_right`");
     refused("/evidence/accuracy", 1.5.into(), "`accuracy`");
     assert!(Policy::from_json(b"").is_err() && Policy::from_json(b"[1]").is_err());
     assert!(Policy::from_json(&vec![b' '; 2 << 20]).is_err());

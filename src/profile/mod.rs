@@ -2,6 +2,7 @@
 
 mod file;
 pub mod fit;
+mod symbols;
 
 use std::fs::File;
 use std::io::Read;
@@ -158,6 +159,18 @@ impl Profile {
         let analysis = self.analysis.as_ref().map(|analysis| times(analysis.cost(size)));
         let synthesis = self.synthesis.as_ref().zip(latent).map(|(synthesis, latent)| times(synthesis.cost(latent)));
         [analysis, synthesis]
+    }
+
+    /// Checks that a feature of this layout has the channels that it was fitted on.
+    pub(crate) fn check_channels(&self, layout: &Layout) -> Result<()> {
+        let (given, own) = (layout.channels(), self.layout.channels());
+        if given != own {
+            return Err(Error::invalid(format!(
+                "the feature has {given} channels, profile {:016x} was fitted on {own}",
+                self.hash
+            )));
+        }
+        Ok(())
     }
 
     /// The planes of the latent of a feature, if the networks can be run on it within limits.

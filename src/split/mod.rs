@@ -4,21 +4,21 @@
 //! best of them for the [`Conditions`](crate::Conditions) of the moment, which a [`LinkEstimate`] makes of the transfers
 //! that it has seen.
 
-mod crossing;
 mod deadline;
+mod exits;
 mod goal;
 mod link;
 mod measurements;
 mod planner;
 mod work;
 
-pub use crossing::crossing;
+pub use crate::power::Power;
 pub use deadline::layers_by_deadline;
 pub use goal::{Estimate, Goal};
 pub use link::LinkEstimate;
 pub use measurements::{Coding, Cut, Exit, Measurements};
 pub use planner::{Hysteresis, Planner};
-pub use work::{Action, Power, Work};
+pub use work::{Action, Work};
 
 #[cfg(test)]
 pub(crate) mod tests {

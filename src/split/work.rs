@@ -1,6 +1,7 @@
 //! What an action costs: seconds on both sides, delay, energy.
 
 use crate::conditions::Conditions;
+use crate::power::{Power, joules};
 use crate::split::{Coding, Measurements};
 
 /// Where a network runs, and what is sent. The numbers are places in the lists of [`Measurements`].
@@ -31,32 +32,6 @@ pub struct Work {
     pub server: Option<f64>,
 }
 
-/// Watts that a device draws for an image, beyond what it draws anyway.
-///
-/// The energy of an image is `compute` while the device computes, `send` while its bytes go out, `receive` over the round
-/// trip, in which the radio waits for and gets the answer, and `idle` while the server works.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Power {
-    /// While computing.
-    pub compute: f64,
-    /// While sending.
-    pub send: f64,
-    /// While the radio waits for the answer and gets it.
-    pub receive: f64,
-    /// While the server works.
-    pub idle: f64,
-}
-
-impl Default for Power {
-    /// A small board with an LTE modem: 3.2 W for computing, as a Raspberry Pi 4 draws under load beyond its rest (5.4 W
-    /// and 2.2 W); 1.73 W for sending at 1 Mbit/s, 1.29 W for the open channel and 1.06 W for the connection at rest, from
-    /// the LTE model of Huang et al., "A Close Examination of Performance and Power Characteristics of 4G LTE Networks",
-    /// MobiSys 2012. Measure your own device where energy decides.
-    fn default() -> Self {
-        Power { compute: 3.2, send: 1.73, receive: 1.29, idle: 1.06 }
-    }
-}
-
 impl Work {
     /// Seconds from the input to the answer, when `bytes` are sent. Infinite over a link that is down.
     pub fn delay(&self, bytes: f64, conditions: &Conditions) -> f64 {
@@ -75,11 +50,6 @@ impl Work {
         let sending = Conditions { round_trip: 0.0, ..*conditions }.transfer(bytes);
         compute + joules(power.send, sending) + joules(power.receive, round_trip) + joules(power.idle, server)
     }
-}
-
-/// No power for ever is no energy.
-fn joules(watts: f64, seconds: f64) -> f64 {
-    if watts == 0.0 { 0.0 } else { watts * seconds }
 }
 
 impl Measurements {

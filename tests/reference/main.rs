@@ -8,7 +8,7 @@ mod profiles;
 use std::{fs, path::PathBuf, sync::Arc, sync::LazyLock};
 
 use half::{bf16, f16};
-use narrows::{Clip, Decoder, Encoder, Feature, FeatureView, Packed, Profile, Quality};
+use narrows::{Clip, Decoder, Encoder, Feature, FeatureView, Info, Packed, Profile, Quality};
 use ndarray::ArrayD;
 use proptest::prelude::*;
 
@@ -67,14 +67,16 @@ struct Case {
     values: (u8, u64),
     lanes: u32,
     chunks: usize,
+    /// With a profile.
+    layers: usize,
     quality: (u8, f32),
 }
 
 fn cases() -> impl Strategy<Value = Case> {
     let shape = (prop::collection::vec(0..14_usize, 1..=5), (any::<prop::sample::Index>(), 0..12_usize));
-    let coding = (0..=5_u32, prop_oneof![3 => Just(0_usize), 2 => 1..6_usize], (0..4_u8, 0.0..1.0_f32));
+    let coding = (0..=5_u32, prop_oneof![3 => Just(0_usize), 2 => 1..6_usize], 1..=4_usize, (0..4_u8, 0.0..1.0_f32));
     (0..130_usize, shape, 0..5_u8, (0..6_u8, any::<u64>()), coding).prop_map(
-        |(mode, (mut dims, (channel, batch)), dtype, values, (lanes, chunks, quality))| {
+        |(mode, (mut dims, (channel, batch)), dtype, values, (lanes, chunks, layers, quality))| {
             // No length is 0 in most of the features.
             if values.1 % 8 > 0 {
                 dims.iter_mut().for_each(|len| *len = (*len).max(1));
@@ -86,7 +88,7 @@ fn cases() -> impl Strategy<Value = Case> {
             if dims.len() == 2 && values.1 % 3 == 0 {
                 dims[channel] *= 12; // several runs of channels
             }
-            Case { mode, dims, axes: (channel, batch), dtype, values, lanes, chunks, quality }
+            Case { mode, dims, axes: (channel, batch), dtype, values, lanes, chunks, layers, quality }
         },
     )
 }
@@ -131,7 +133,7 @@ fn encode(case: &Case) -> Option<(Vec<u8>, Option<&'static Pair>)> {
         0 => encoder.lanes(1 << case.lanes),
         chunks => encoder.lanes(1 << case.lanes).chunks(chunks),
     };
-    encoder = encoder.checksums(case.values.1.is_multiple_of(5));
+    encoder = encoder.checksums(case.values.1.is_multiple_of(5)).layers(if case.mode > 3 { case.layers } else { 1 });
     let quality = match case.quality {
         (0, by) => Quality::Sqnr(by * 50.0),
         (_, by) => Quality::Scale((by * 20.0 - 10.0).exp2()),
@@ -183,6 +185,15 @@ proptest! {
             let [own, crates] = both(&stream, pair);
             prop_assert!(own.is_ok());
             prop_assert_eq!(own, crates);
+            // Of several layers every end, and what is next to it.
+            let ends = Info::read(&stream).expect("header").layers;
+            for end in ends.iter().flat_map(|&end| [end - 1, end, end + 1]) {
+                let Some(prefix) = stream.get(..end).filter(|_| ends.len() > 1) else { continue };
+                let [own, crates] = both(prefix, pair);
+                prop_assert!(own.is_ok() || !ends.contains(&end));
+                prop_assert_eq!(own.is_err(), crates.is_err(), "{} of {:?}: {:?}, {:?}", end, ends, own.err(), crates.err());
+                prop_assert!(own.is_err() || own == crates);
+            }
         }
     }
 

@@ -81,7 +81,9 @@ pub fn random(seed: u64) -> Vec<u8> {
     let inverse = matrix_pairs.iter().flat_map(|pair| pair.1.clone()).collect();
     let (ch, hh, ww, k, g) = (c, h, w, anchors, matrices);
     let range = (0..c).flat_map(|_| [r.between(-9000, -1), r.between(0, 9000)]).collect();
-    let tensors: Vec<(&str, Dtype, Vec<usize>, Vec<i64>)> = vec![
+    // Version 2: without networks, with gains.
+    let gains = seed % 5 < 2;
+    let mut tensors: Vec<(&str, Dtype, Vec<usize>, Vec<i64>)> = vec![
         ("anchor", Dtype::I16, vec![k], (0..k as i64).map(|a| first + 70 * a).collect()),
         ("band_matrix", Dtype::U8, vec![if g > 0 { bands } else { 0 }], {
             let count = if g > 0 { bands } else { 0 };
@@ -105,11 +107,25 @@ pub fn random(seed: u64) -> Vec<u8> {
         ("range", Dtype::I16, vec![ch, 2], range),
         ("step", Dtype::U16, vec![n], r.many(n, 100, 420)),
     ];
+    let mut version = ("", "", "", 1);
+    let exponent = r.between(-2, 9);
+    let latent = format!(r#""latent_exponent":{exponent},"#);
+    if gains {
+        version = (r#""analysis":null,"#, &latent, r#""synthesis":null,"#, 2);
+        tensors.extend([
+            ("analysis.constants", Dtype::I32, vec![0], vec![]),
+            ("analysis.values", Dtype::F32, vec![0], vec![]),
+            ("analysis.weights", Dtype::I8, vec![0], vec![]),
+            ("gain", Dtype::I16, vec![k * n], r.many(k * n, -90, 90)),
+            ("synthesis.values", Dtype::F16, vec![0], vec![]),
+        ]);
+        tensors.sort_by_key(|tensor| tensor.0);
+    }
+    let (analysis, latent, synthesis, version) = version;
     let shifts = (0..g).map(|_| format!("14,{}", r.between(12, 15))).collect::<Vec<_>>().join(",");
     let scalars = format!(
-        r#"{{"batch_axis":0,"channel_axis":1,"context":{context},"dct_shifts":[14,13],"dtype":"{}","exponent":{},"lambda":{},"matrix_shifts":[{shifts}],"rounding":{},"shape":[1,{c},{},{}],"version":1}}"#,
+        r#"{{{analysis}"batch_axis":0,"channel_axis":1,"context":{context},"dct_shifts":[14,13],"dtype":"{}","exponent":{exponent},"lambda":{},{latent}"matrix_shifts":[{shifts}],"rounding":{},"shape":[1,{c},{},{}],{synthesis}"version":{version}}}"#,
         ["f32", "f16", "bf16", "i8", "u8"][r.below(5)],
-        r.between(-2, 9),
         r.between(0, 900),
         r.between(0, 128),
         r.between(1, 12),

@@ -4,20 +4,25 @@ mod args;
 mod bd;
 mod codecs;
 mod commands;
+mod conditions;
 mod device;
 mod files;
 mod fitting;
 mod graph;
 mod images;
 mod logs;
+mod lossy;
 mod measure;
+mod measured;
 mod measurements;
 mod measuring;
 mod metrics;
 mod model;
 mod normalize;
 mod output;
+mod power;
 mod report;
+mod study;
 mod tails;
 mod timing;
 mod units;
@@ -28,7 +33,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
-use commands::{completions, decode, demo, encode, eval, fit, inspect, offload, serve, shape};
+use commands::{completions, decode, demo, encode, eval, exit, fit, inspect, loss, offload, plan, serve, shape};
 
 const ABOUT: &str = "Codec for neural feature maps
 
@@ -75,6 +80,12 @@ enum Command {
     Inspect(inspect::Args),
     /// Measure bytes against accuracy, beside JPEG, WebP and PNG of the input.
     Eval(eval::Args),
+    /// Measure accuracy over a link that loses datagrams.
+    Loss(loss::Args),
+    /// Find the best cut and coding for given conditions; draw delay over bandwidth.
+    Plan(plan::Args),
+    /// Fit a policy for early exits, and measure it beside simpler rules.
+    Exit(exit::Args),
     /// Serve the tail of a network over gRPC (Open Inference Protocol).
     Serve(serve::Args),
     /// Classify images through a server: head, stream, tail; beside JPEG, WebP and the device alone.
@@ -94,6 +105,9 @@ fn run(cli: Cli) -> Result<()> {
         Some(Command::Decode(args)) => decode::run(&args),
         Some(Command::Inspect(args)) => inspect::run(&args),
         Some(Command::Eval(args)) => eval::run(&args),
+        Some(Command::Loss(args)) => loss::run(&args),
+        Some(Command::Plan(args)) => plan::run(&args),
+        Some(Command::Exit(args)) => exit::run(&args),
         Some(Command::Serve(args)) => serve::run(&args),
         Some(Command::Offload(args)) => offload::run(&args),
         Some(Command::Shape(args)) => shape::run(&args),

@@ -68,9 +68,8 @@ pub struct MeasureArgs {
     #[arg(long, value_name = "X,X,...", value_delimiter = ',', requires = "layers", help_heading = "Measuring",
         default_values_t = [0.35, 0.71])]
     layer_qualities: Vec<f32>,
-    /// What to compare with.
-    #[arg(long, value_enum, value_name = "NAME,...", value_delimiter = ',', help_heading = "Measuring",
-        default_values = ["jpeg", "webp", "png", "features"])]
+    /// What to compare with [default: jpeg,webp,png, and for eval features].
+    #[arg(long, value_enum, value_name = "NAME,...", value_delimiter = ',', help_heading = "Measuring")]
     baselines: Vec<Baseline>,
     /// Plain rounding instead of rate-distortion optimised quantisation.
     #[arg(long, help_heading = "Measuring")]
@@ -129,14 +128,15 @@ impl Setup {
         Ok(Setup { network, images, normalize, cuts, profiles, exits, backend, model })
     }
 
-    /// What is to be measured.
-    pub fn job(&self, args: &MeasureArgs) -> Job<'_> {
-        let codecs = |(cut, profile): (&Cut, _)| (cut.clone(), feature_codecs(args, profile, &self.backend));
+    /// What is to be measured; `baselines` where the flags name none.
+    pub fn job(&self, args: &MeasureArgs, baselines: &[Baseline]) -> Job<'_> {
+        let baselines = if args.baselines.is_empty() { baselines } else { &args.baselines };
+        let codecs = |(cut, profile): (&Cut, _)| (cut.clone(), feature_codecs(args, baselines, profile, &self.backend));
         Job {
             network: &self.network,
             images: &self.images,
             normalize: self.normalize,
-            image_codecs: image_codecs(&args.baselines),
+            image_codecs: image_codecs(baselines),
             cuts: self.cuts.iter().zip(&self.profiles).map(codecs).collect(),
             exits: self.exits.clone(),
             threads: args.threads,
@@ -224,9 +224,14 @@ fn image_codecs(baselines: &[Baseline]) -> Vec<ImageCodec> {
     codecs
 }
 
-fn feature_codecs(args: &MeasureArgs, profile: &Option<Arc<Profile>>, backend: &Backend) -> Vec<FeatureCodec> {
+fn feature_codecs(
+    args: &MeasureArgs,
+    baselines: &[Baseline],
+    profile: &Option<Arc<Profile>>,
+    backend: &Backend,
+) -> Vec<FeatureCodec> {
     let mut codecs = Vec::new();
-    if args.baselines.contains(&Baseline::Features) {
+    if baselines.contains(&Baseline::Features) {
         codecs.extend([FeatureCodec::raw_f16(), FeatureCodec::min_max_zstd()]);
         codecs.extend([4, 2].map(|bits| FeatureCodec::packed(bits, true)));
     }

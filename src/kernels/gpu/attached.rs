@@ -85,7 +85,7 @@ impl AttachedDecoder {
 
     /// The feature of a stream; nothing if the CPU shall decode it.
     pub fn decode(&mut self, stream: &Stream<'_>) -> Option<Result<Feature>> {
-        if !self.policy.takes(&self.device, stream.grid.len()) {
+        if !self.policy.takes(&self.device, stream.frame.planes.feature.len()) {
             return None;
         }
         let feature = self.decoder.decode_stream(stream);

@@ -3,10 +3,9 @@
 use std::sync::Arc;
 
 use crate::chunk;
-use crate::codec;
 use crate::container::{CHECKSUM_BYTES, Head, Header, Layout, Mode, put_varint};
 use crate::error::{Error, Result};
-use crate::geometry::Grid;
+use crate::geometry::{Grid, gather_f32};
 use crate::kernels::gpu::device::{Device, failed};
 use crate::kernels::gpu::feature::{Source, upload_view};
 use crate::kernels::gpu::network::{self, Run};
@@ -455,7 +454,7 @@ impl Core {
     pub fn source_of(&mut self, feature: &Source<'_>, layout: &Layout, group: &Group) -> Result<Vec<f32>> {
         let mut source = Vec::new();
         match feature {
-            Source::View(view) => codec::gather_f32(view, &Grid::new(layout), &mut source),
+            Source::View(view) => gather_f32(view, &Grid::new(layout), &mut source),
             Source::Buffer(_) => {
                 let device = self.device.clone();
                 let bits = self.pool.get(&device, "bits", 0, group.grid.len())?;

@@ -97,7 +97,8 @@ impl Decoder {
         self.decode_batch(&[bytes]).pop().unwrap_or(Err(Error::Backend("nothing was decoded".into())))
     }
 
-    /// Decodes streams of any modes in one submission. The modes `Packed` and `Lossless` are decoded on the CPU.
+    /// Decodes streams of any modes in one submission. The modes `Packed` and `Lossless`, and streams of several layers, are
+    /// decoded on the CPU.
     ///
     /// # Errors
     /// Each stream has its own result, as [`Decoder::decode`].
@@ -112,7 +113,7 @@ impl Decoder {
     ///
     /// # Errors
     /// As [`Decoder::decode`]; the buffer is then unchanged or holds garbage. `InvalidInput` if the buffer does not fit,
-    /// `Unsupported` for streams of the modes `Packed` and `Lossless`.
+    /// `Unsupported` for streams of the modes `Packed` and `Lossless`, and of several layers.
     pub fn decode_into(&mut self, bytes: &[u8], target: &FeatureBuffer) -> Result<()> {
         let results = self.decode_batch_into(&[bytes], &[target]);
         results.into_iter().next().unwrap_or(Err(Error::Backend("nothing was decoded".into())))
@@ -164,7 +165,7 @@ impl Decoder {
         let mut plans = HashMap::new();
         for (i, (&bytes, target)) in streams.iter().zip(targets).enumerate() {
             match self.prepare(bytes, &mut plans) {
-                Ok(Some(stream)) => match check_target(&stream.stream.layout, target, &self.device) {
+                Ok(Some(stream)) => match check_target(&stream.stream.frame.layout, target, &self.device) {
                     Ok(()) => prepared.push((i, stream)),
                     Err(error) => results[i] = Some(Err(error)),
                 },
@@ -172,7 +173,7 @@ impl Decoder {
                     results[i] = Some(match target {
                         Target::Host => self.cpu.decode(bytes).map(Some),
                         Target::Buffer(_) => Err(Error::Unsupported {
-                            what: "decoding a packed or lossless stream into a buffer of the GPU",
+                            what: "decoding a packed or lossless stream, or one of several layers, into a buffer of the GPU",
                         }),
                     });
                 }
@@ -199,7 +200,7 @@ impl Decoder {
         results.into_iter().map(|result| result.unwrap_or(Ok(None))).collect()
     }
 
-    /// Reads a stream up to its chunks; nothing for the modes that are decoded on the CPU.
+    /// Reads a stream up to its chunks; nothing for one that is decoded on the CPU: of other modes, or with layers.
     fn prepare<'s>(
         &mut self,
         bytes: &'s [u8],
@@ -207,11 +208,11 @@ impl Decoder {
     ) -> Result<Option<Prepared<'s>>> {
         let mut reader = Reader::new(bytes);
         let header = Header::read(&mut reader, &self.limits)?;
-        if matches!(header.mode, Mode::Packed | Mode::Lossless) {
+        if matches!(header.mode, Mode::Packed | Mode::Lossless) || header.layers > 1 {
             return Ok(None);
         }
         let stream = Stream::read(bytes, &header, reader, &self.profiles, &self.limits)?;
-        let plan = match &stream.source {
+        let plan = match &stream.frame.source {
             StreamSource::Profile(profile, quality) => {
                 plans.entry((profile.hash, *quality)).or_insert_with(|| plan_of(&stream)).clone()
             }
@@ -272,7 +273,8 @@ impl Decoder {
                         Verdict::Again => return Err(Error::Backend("the GPU's subgroups are not as it says".into())),
                         Verdict::Failed(error) => results[i] = Err(error),
                         Verdict::Good => {
-                            results[i] = Ok(features[i].map(|at| feature_of(&stream.stream.layout, &answers[at])));
+                            results[i] =
+                                Ok(features[i].map(|at| feature_of(&stream.stream.frame.layout, &answers[at])));
                         }
                     }
                 }
@@ -287,16 +289,17 @@ impl Decoder {
         let plan = &streams[0].plan;
         let (items, chunks, coded) = (streams.len(), streams[0].chunks(), plan.active.len());
         let first = &streams[0].stream;
-        let block = first.profile().map_or((1, 1), |profile| profile.block());
+        let block = first.frame.profile().map_or((1, 1), |profile| profile.block());
         // A latent has a layout of its own.
-        let layout = if first.has_latent() { dense_layout(&first.latent)? } else { first.layout };
-        let mut params = Params::of(&layout, &first.latent, &first.blocks, block);
+        let layout =
+            if first.frame.has_latent() { dense_layout(&first.frame.planes.latent)? } else { first.frame.layout };
+        let mut params = Params::of(&layout, &first.frame.planes.latent, &first.frame.blocks, block);
         params.items = items as u32;
         params.chunks = chunks as u32;
         params.coded = coded as u32;
         params.runs = coded.div_ceil(MAX_LANES) as u32;
-        params.rule = u32::from(first.rule().code());
-        params.exponent = first.exponent() as u32;
+        params.rule = u32::from(first.frame.rule().code());
+        params.exponent = first.frame.exponent() as u32;
         params.checked = u32::from(first.seed.is_some());
         params.lanes = first.lanes as u32;
         params.inverse = 1;
@@ -316,14 +319,15 @@ impl Decoder {
                 }));
             }
         }
-        let rows = (first.blocks.rows, first.blocks.plane_rows);
+        let rows = (first.frame.blocks.rows, first.frame.blocks.plane_rows);
         let chunk_table = device.upload("chunks", &upload::chunk_words((items, chunks), rows, |at| places[at]))?;
         let payload = device.upload("payload", &payload)?;
-        let means = first.profile().map_or(&[][..], |profile| &profile.means);
+        let means = first.frame.profile().map_or(&[][..], |profile| &profile.means);
         let plan_buffer = device.upload("plan", &upload::plan_words(plan, means, &[]))?;
-        let tables = self.tables.get(&device, first.profile(), first.kind(), first.grid.channels)?;
-        let size = items * first.blocks.count() * params.width as usize;
-        let symbols = self.pool.get(&device, "symbols", 0, items * first.blocks.count() * coded)?;
+        let tables =
+            self.tables.get(&device, first.frame.profile(), first.frame.kind(), first.frame.planes.feature.channels)?;
+        let size = items * first.frame.blocks.count() * params.width as usize;
+        let symbols = self.pool.get(&device, "symbols", 0, items * first.frame.blocks.count() * coded)?;
         let mut values = self.pool.get(&device, "values", 0, size)?;
         let status = self.pool.get(&device, "status", number, STATUS_WORDS * items * chunks)?;
         let state = self.pool.get(&device, "state", number, items * STATE_WORDS)?;
@@ -340,7 +344,7 @@ impl Decoder {
                 (6, &status),
                 (7, &state),
             ];
-            let longest = first.blocks.rows.div_ceil(chunks) * first.blocks.columns;
+            let longest = first.frame.blocks.rows.div_ceil(chunks) * first.frame.blocks.columns;
             for (from, to) in portions(&device, longest, coded.div_ceil(first.lanes))? {
                 let uniform = recorder.uniform(&params.between(from, to).bytes())?;
                 let groups = one_each(items * chunks);
@@ -349,19 +353,22 @@ impl Decoder {
         }
         let bindings = [(1, &plan_buffer), (2, &symbols), (3, &values), (4, &state)];
         recorder.run("dequantize", 32, &uniform, &bindings, (strided(size / items.max(1)), items as u32, 1))?;
-        if let Some(profile) = first.profile() {
+        if let Some(profile) = first.frame.profile() {
             let other = self.pool.get(&device, "other", 0, size)?;
             values = tables.invert(recorder, profile, params, values, other)?;
         }
         let limits = tables.range.clone();
         let recorded = Recorded { status, params, state, values, limits, made: false };
-        if first.profile().is_some_and(|profile| profile.synthesis.is_some()) {
+        if first.frame.profile().is_some_and(|profile| profile.synthesis.is_some()) {
             return self.record_synthesis(recorder, first, recorded);
         }
-        if first.has_latent() {
+        if first.frame.has_latent() {
             // Without a synthesis network, it is of the feature's shape.
-            let params = Params { items: items as u32, ..Params::of(&first.layout, &first.grid, &first.blocks, block) };
-            let exponent = first.exponent() as u32;
+            let params = Params {
+                items: items as u32,
+                ..Params::of(&first.frame.layout, &first.frame.planes.feature, &first.frame.blocks, block)
+            };
+            let exponent = first.frame.exponent() as u32;
             return Ok(Recorded { params: Params { exponent, ..params }, ..recorded });
         }
         Ok(recorded)
@@ -374,12 +381,12 @@ impl Decoder {
         stream: &Stream<'_>,
         recorded: Recorded,
     ) -> Result<Recorded> {
-        let StreamSource::Profile(profile, quality) = &stream.source else { return Ok(recorded) };
+        let StreamSource::Profile(profile, quality) = &stream.frame.source else { return Ok(recorded) };
         let Some(network) = &profile.synthesis else { return Ok(recorded) };
         let Recorded { params, limits, state, values, .. } = &recorded;
-        let (latent, items) = (&stream.latent, params.items as usize);
+        let (latent, items) = (&stream.frame.planes.latent, params.items as usize);
         let size = (latent.height, latent.width);
-        if latent.len() == 0 || stream.grid.len() == 0 {
+        if latent.len() == 0 || stream.frame.planes.feature.len() == 0 {
             return Ok(Recorded { made: true, ..recorded });
         }
         let device = self.device.clone();
@@ -395,8 +402,8 @@ impl Decoder {
         let values = run.record(recorder, &mut self.pool, (items * latent.planes, size), &floats)?;
         // What it makes may be larger than the feature.
         let made = network.output_size(size).ok_or(too_small(size))?;
-        let blocks = Blocks::new(&latent.with_planes(made, stream.grid.channels), (1, 1));
-        let params = Params::of(&stream.layout, &stream.grid, &blocks, (1, 1));
+        let blocks = Blocks::new(&latent.with_planes(made, stream.frame.planes.feature.channels), (1, 1));
+        let params = Params::of(&stream.frame.layout, &stream.frame.planes.feature, &blocks, (1, 1));
         Ok(Recorded { params, values, made: true, ..recorded })
     }
 
@@ -409,7 +416,7 @@ impl Decoder {
         recorded: &Recorded,
         target: Target<'_>,
     ) -> Result<Option<(wgpu::Buffer, usize)>> {
-        let elements = stream.grid.len();
+        let elements = stream.frame.planes.feature.len();
         let groups = (strided(elements), 1, 1);
         let Recorded { params, values, limits, state, made, .. } = recorded;
         let entry = |dtype| match (*made, dtype == Dtype::F16) {
@@ -425,11 +432,11 @@ impl Decoder {
             .collect();
         match target {
             Target::Host => {
-                let (entry, binding) = entry(stream.layout.dtype);
-                let bytes = elements * if stream.layout.dtype == Dtype::F16 { 2 } else { 4 };
+                let (entry, binding) = entry(stream.frame.layout.dtype);
+                let bytes = elements * if stream.frame.layout.dtype == Dtype::F16 { 2 } else { 4 };
                 let buffer = self.pool.get(&self.device, "output", number, bytes.div_ceil(4))?;
                 bindings.push((binding, buffer.as_entire_buffer_binding()));
-                let uniform = recorder.uniform(&params.at(item, stream.layout.dtype, None).bytes())?;
+                let uniform = recorder.uniform(&params.at(item, stream.frame.layout.dtype, None).bytes())?;
                 recorder.run_with(entry, 32, &uniform, bindings, groups)?;
                 Ok(Some((buffer, bytes)))
             }
@@ -449,7 +456,7 @@ impl Decoder {
 
 fn plan_of(stream: &Stream<'_>) -> Arc<Plan> {
     let mut plan = Plan::default();
-    stream.make_plan(&mut plan);
+    stream.frame.make_plan(&mut plan);
     Arc::new(plan)
 }
 

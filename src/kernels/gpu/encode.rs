@@ -5,9 +5,11 @@ use std::sync::Arc;
 use half::f16;
 use ndarray::ArrayD;
 
-use crate::codec::{self, Synthesised, power_of_two};
+use crate::backend::Backend;
+use crate::bottleneck::{Bottleneck, Planes};
 use crate::container::{Header, Layout, Mode};
 use crate::error::{Error, Result};
+use crate::kernels::Kernels;
 use crate::kernels::gpu::coder::{
     CAPACITIES, Core, FLOAT_ANALYSIS, Group, analysis_bytes, most_items, padded_elements,
 };
@@ -16,12 +18,12 @@ use crate::kernels::gpu::feature::Source;
 use crate::kernels::gpu::plain::PlainFeatures;
 use crate::kernels::gpu::recorder::{Pool, Recorder};
 use crate::kernels::gpu::tables::Tables;
-use crate::kernels::portable::MAX_LANES;
+use crate::kernels::portable::{MAX_LANES, power_of_two};
 use crate::lossless::{self, Lossless};
 use crate::network::Analysis;
 use crate::plan::Plan;
 use crate::profile::Profile;
-use crate::quality::Quality;
+use crate::quality::{Quality, scale_index};
 use crate::rate;
 use crate::tensor::{Dtype, FeatureView};
 
@@ -181,11 +183,11 @@ impl Encoder {
         let device = self.core.device.clone();
         let mut streams = device.guarded(|| match (self.profile.clone(), quality) {
             (Some(profile), Quality::Scale(scale)) => {
-                let index = codec::scale_index(scale)?;
+                let index = scale_index(scale)?;
                 self.encode_scaled(&profile, features, &layouts, index)
             }
             (None, Quality::Scale(scale)) => {
-                let index = codec::scale_index(scale)?;
+                let index = scale_index(scale)?;
                 let mut plain = PlainFeatures::new(&mut self.core, features, self.chunks)?;
                 plain.code(&mut self.core, index)
             }
@@ -292,7 +294,7 @@ impl Encoder {
         let group = forward(core, 0)?;
         let mut plan = Plan::default();
         let mut out = Vec::new();
-        let mut made = Synthesised::default();
+        let mut bottleneck = Bottleneck::default();
         let mut at = |index: i16, out: &mut Vec<u8>, core: &mut Core| {
             plan.set(profile, index);
             if depends {
@@ -312,16 +314,14 @@ impl Encoder {
                     let mut plan = Plan::default();
                     plan.set(profile, index);
                     let decoded = core.decoded_of(&group, &plan, Some(profile))?;
-                    let scale = power_of_two(-profile.latent_exponent);
-                    if profile.synthesis.is_some() {
-                        // On the CPU, so that the same quality is found there.
-                        let made = made.of(profile, (&group.grid, &group.latent), &decoded, index)?;
-                        return Ok(rate::sqnr(&source, made.iter().copied()));
-                    }
-                    Ok(rate::sqnr(&source, decoded.iter().map(|&value| f32::from(value) * scale)))
+                    // A network runs on the CPU, so that the same quality is found there.
+                    let planes = Planes { feature: group.grid, latent: group.latent };
+                    let kernels = Kernels::of(&Backend::detect())?;
+                    let made = bottleneck.synthesise_integers(&planes, profile, (index, &decoded), kernels)?;
+                    Ok(rate::sqnr(&source, made.iter().copied()))
                 })?;
             }
-            Quality::Scale(scale) => at(codec::scale_index(scale)?, &mut out, core)?,
+            Quality::Scale(scale) => at(scale_index(scale)?, &mut out, core)?,
         }
         Ok(out)
     }
@@ -336,7 +336,7 @@ impl Encoder {
             Ok(())
         };
         match quality {
-            Quality::Scale(scale) => at(codec::scale_index(scale)?, &mut out, core, &mut plain)?,
+            Quality::Scale(scale) => at(scale_index(scale)?, &mut out, core, &mut plain)?,
             Quality::Bytes(budget) => {
                 rate::to_budget(budget, best, &mut out, |index, out| at(index, out, core, &mut plain))?;
             }

@@ -32,13 +32,14 @@ impl<'s> Prepared<'s> {
 
     /// Its chunks.
     pub fn parts(&self) -> impl Iterator<Item = Result<Part<'s>>> {
-        self.stream.parts.iter(self.stream.blocks.rows)
+        self.stream.parts.iter(self.stream.frame.blocks.rows)
     }
 
     /// Whether two streams can be decoded side by side.
     pub fn is_like(&self, other: &Prepared<'_>) -> bool {
-        let shape = |stream: &Stream<'_>| (stream.layout, stream.parts.len(), stream.lanes, stream.seed.is_some());
-        match (&self.stream.source, &other.stream.source) {
+        let shape =
+            |stream: &Stream<'_>| (stream.frame.layout, stream.parts.len(), stream.lanes, stream.seed.is_some());
+        match (&self.stream.frame.source, &other.stream.frame.source) {
             (Source::Profile(one, quality), Source::Profile(two, other_quality)) => {
                 (one.hash, quality) == (two.hash, other_quality) && shape(&self.stream) == shape(&other.stream)
             }
@@ -48,10 +49,11 @@ impl<'s> Prepared<'s> {
 
     /// Most streams like this one that are decoded side by side.
     pub fn most_items(&self, device: &Device) -> usize {
-        let stream = &self.stream;
-        let synthesis = stream.profile().and_then(|profile| profile.synthesis.as_ref());
-        let largest = synthesis.map_or(0, |network| largest(network, (stream.latent.height, stream.latent.width)));
-        most_items(device, (4 * stream.blocks.count() * self.plan.channels).max(stream.latent.planes * largest))
+        let frame = &self.stream.frame;
+        let latent = &frame.planes.latent;
+        let synthesis = frame.profile().and_then(|profile| profile.synthesis.as_ref());
+        let largest = synthesis.map_or(0, |network| largest(network, latent.plane()));
+        most_items(device, (4 * frame.blocks.count() * self.plan.channels).max(latent.planes * largest))
     }
 
     /// What the status words of this stream's chunks say.

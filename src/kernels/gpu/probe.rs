@@ -1,9 +1,9 @@
 //! Are this adapter's floats exact? Thousands of hard cases, compared with the portable kernels.
 
-use crate::codec::power_of_two;
 use crate::error::Result;
 use crate::kernels::gpu::device::Device;
 use crate::kernels::gpu::recorder::{Recorder, words_of};
+use crate::kernels::portable::power_of_two;
 use crate::kernels::portable::to_int;
 
 /// An f32 by its bits, and an exponent.

@@ -9,6 +9,11 @@ pub fn round_shift(value: i32, shift: u32) -> i32 {
     if shift == 0 { value } else { ((value >> (shift - 1)) >> 1) + ((value >> (shift - 1)) & 1) }
 }
 
+/// 2^exponent as f32; exponents beyond f32's normal range are clamped.
+pub fn power_of_two(exponent: i32) -> f32 {
+    f32::from_bits(((exponent.clamp(-126, 127) + 127) as u32) << 23)
+}
+
 #[inline]
 fn clamp16(value: i32) -> i16 {
     value.clamp(-32_768, 32_767) as i16

@@ -1,7 +1,7 @@
 //! Tables for a profile whose transform, steps and networks are given.
 
 use super::{FitEvent, Reporter, Samples, tables};
-use crate::codec::Latents;
+use crate::bottleneck::Latents;
 use crate::error::{Error, Result};
 use crate::geometry::Grid;
 use crate::kernels::Kernels;
@@ -58,13 +58,12 @@ fn fit(profile: &mut Profile, samples: &mut dyn Samples, reporter: &mut Reporter
         for index in 0..count {
             reporter.progress("fitting tables", index, count);
             let feature = samples.feature(index)?;
-            let own = profile.layout;
-            if feature.shape() != &own.padded_shape()[..own.dims().len()] {
-                return Err(Error::invalid(format!("sample {index} has another shape than the profile")));
-            }
             let kernels = Kernels::best();
-            let mut each = |quality: i16, only: Option<usize>, first: bool| -> Result<()> {
-                let values = latents.of(&feature, profile, quality, first, kernels)?;
+            latents
+                .take(&feature, profile, kernels)
+                .map_err(|error| Error::invalid(format!("sample {index}: {error}")))?;
+            let mut each = |quality: i16, only: Option<usize>| -> Result<()> {
+                let values = latents.analyse(profile, quality, kernels)?;
                 transform::forward(
                     profile,
                     &grid,
@@ -79,10 +78,10 @@ fn fit(profile: &mut Profile, samples: &mut dyn Samples, reporter: &mut Reporter
             };
             if profile.analysis.as_ref().is_some_and(|analysis| analysis.depends_on_quality()) {
                 for (number, &anchor) in profile.anchors.iter().enumerate() {
-                    each(anchor, Some(number), number == 0)?;
+                    each(anchor, Some(number))?;
                 }
             } else {
-                each(0, None, true)?;
+                each(0, None)?;
             }
         }
         Ok(())

@@ -11,7 +11,7 @@ use crate::codecs::FeatureCodec;
 use crate::fitting::progress_bar;
 use crate::images::Images;
 use crate::measure::Job;
-use crate::measuring::{MeasureArgs, Setup};
+use crate::measuring::{Baseline, MeasureArgs, Setup};
 use crate::model::Cut;
 use crate::output::{note, print, print_json, write};
 use crate::report::{FeaturePicture, Report};
@@ -67,7 +67,7 @@ pub fn run(args: &Args) -> Result<()> {
     let setup = Setup::open(measuring, &args.model, args.out.as_deref(), |network, size| {
         args.cut.iter().map(|name| network.cut(name, size)).collect()
     })?;
-    let job = setup.job(measuring);
+    let job = setup.job(measuring, &[Baseline::Jpeg, Baseline::Webp, Baseline::Png, Baseline::Features]);
     let bar = progress_bar();
     bar.set_message("measuring");
     let measured = job.run(&bar)?;

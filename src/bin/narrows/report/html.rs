@@ -30,6 +30,11 @@ pub fn page(report: &Report) -> String {
         body += &feature(picture);
     }
     body += &points(report);
+    document(&title, &body)
+}
+
+/// A whole page; both texts are HTML already.
+pub(super) fn document(title: &str, body: &str) -> String {
     format!(
         "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
@@ -38,7 +43,7 @@ pub fn page(report: &Report) -> String {
 }
 
 /// A table; the first `left` columns hold text.
-fn table(head: &[String], rows: &[Vec<String>], left: usize) -> String {
+pub(super) fn table(head: &[String], rows: &[Vec<String>], left: usize) -> String {
     let row = |cells: &[String], tag: &str| {
         let cells = cells.iter().enumerate().map(|(i, cell)| {
             let class = if i < left { " class=\"name\"" } else { "" };

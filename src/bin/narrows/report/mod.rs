@@ -1,7 +1,9 @@
 //! A measurement as a table, CSV, JSON and one HTML page.
 
+mod delays;
 mod html;
 mod picture;
+mod plan;
 mod plot;
 mod table;
 
@@ -12,6 +14,7 @@ use crate::metrics::Point;
 use crate::output::thousands;
 
 pub use picture::FeaturePicture;
+pub use plan::PlanReport;
 pub use table::{align, wrap};
 
 /// Agreements with the uncut network at which bytes are compared.

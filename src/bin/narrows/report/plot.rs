@@ -11,11 +11,11 @@ const RIGHT: f64 = 20.0;
 const TOP: f64 = 16.0;
 const BOTTOM: f64 = 52.0;
 /// Colours of the cuts, told apart on light and on dark ground.
-const CUT_COLOURS: [&str; 6] = ["#d1495b", "#8a5cd6", "#0f9fb5", "#9a7b1e", "#c2549d", "#5f8f3e"];
+pub(super) const CUT_COLOURS: [&str; 6] = ["#d1495b", "#8a5cd6", "#0f9fb5", "#9a7b1e", "#c2549d", "#5f8f3e"];
 /// Colours of the codecs of the input.
-const INPUT_COLOURS: [(&str, &str); 3] = [("JPEG", "#2a7de1"), ("WebP", "#2a9d55"), ("PNG", "#e08a1e")];
+pub(super) const INPUT_COLOURS: [(&str, &str); 3] = [("JPEG", "#2a7de1"), ("WebP", "#2a9d55"), ("PNG", "#e08a1e")];
 /// Colour of what has none of its own.
-const GRAY: &str = "#7b8794";
+pub(super) const GRAY: &str = "#7b8794";
 /// Nothing is drawn further than this below the best accuracy: nobody would use it.
 const ACCURACY_SPAN: f64 = 0.6;
 
@@ -140,13 +140,13 @@ impl Style {
 }
 
 /// One axis: a range of values on a range of the picture.
-struct Axis {
+pub(super) struct Axis {
     low: f64,
     high: f64,
     from: f64,
     to: f64,
     logarithmic: bool,
-    ticks: Vec<(f64, String)>,
+    pub(super) ticks: Vec<(f64, String)>,
 }
 
 impl Axis {
@@ -156,8 +156,13 @@ impl Axis {
         if !low.is_finite() {
             return None;
         }
-        let ticks = round_values(low, high).into_iter().map(|x| (x, thousands(x as u64))).collect();
-        Some(Axis { low, high, from: LEFT, to: WIDTH - RIGHT, logarithmic: true, ticks })
+        Some(Axis::logarithmic((low, high), (LEFT, WIDTH - RIGHT), |bytes| thousands(bytes as u64)))
+    }
+
+    /// A range of positive values on a logarithmic axis from one place of the picture to another.
+    pub(super) fn logarithmic((low, high): (f64, f64), (from, to): (f64, f64), text: impl Fn(f64) -> String) -> Axis {
+        let ticks = round_values(low, high).into_iter().map(|x| (x, text(x))).collect();
+        Axis { low, high, from, to, logarithmic: true, ticks }
     }
 
     /// Shares from 0 to 1, round ends.
@@ -179,11 +184,10 @@ impl Axis {
         let (low, high) =
             values.filter(|&x| x > 1e-4).fold((1.0f64, 0.01f64), |(low, high), x| (low.min(x), high.max(x)));
         let (low, high) = (low / 1.25, high.min(2.0) * 1.25);
-        let ticks = round_values(low, high).into_iter().map(|x| (x, format!("{x}"))).collect();
-        Axis { low, high, from: HEIGHT - BOTTOM, to: TOP, logarithmic: true, ticks }
+        Axis::logarithmic((low, high), (HEIGHT - BOTTOM, TOP), |x| format!("{x}"))
     }
 
-    fn at(&self, value: f64) -> f64 {
+    pub(super) fn at(&self, value: f64) -> f64 {
         let t = if self.logarithmic {
             (value / self.low).ln() / (self.high / self.low).ln()
         } else {

@@ -1,0 +1,285 @@
+//! `narrows exit`: a policy for early exits, and what it does beside simpler rules.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail};
+use narrows::Conditions;
+use narrows::exit::{Outcome, Policy, Target, Weights};
+use narrows::split::{Action, Measurements};
+use serde_json::{Value, json};
+
+use crate::conditions::{ConditionArgs, bandwidth_text, seconds_text};
+use crate::measured;
+use crate::output::{note, print, print_json, write};
+use crate::power::PowerArgs;
+use crate::report::{align, wrap};
+
+const EXAMPLES: &str = "\
+Examples:
+  narrows eval --model net.onnx --cut NAME --exit exit1 --exit exit2 --rows 1-2000 ... --measurements fit.json
+  narrows eval --model net.onnx --cut NAME --exit exit1 --exit exit2 --rows 2001-3000 ... --measurements test.json
+  narrows exit --fit-measurements fit.json --measurements test.json --out policy.json
+  narrows exit ... --loss 1 --bandwidth 250k --round-trip 100ms --deadline 150ms
+  narrows exit ... --target 0.9 --send \"narrows x1\" --weigh-energy 1
+
+The policy answers at an exit where that costs less than going on, by the price of accuracy at which the
+target holds. It is fitted on one measurement file and measured on another; fit it on images that the network
+was not trained on, for on those its exits are surer than they should be.";
+
+/// Fit a policy for early exits, and measure it beside simpler rules.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Args {
+    /// What is shown is of these measurements (`narrows eval --exit NAME ... --measurements FILE`).
+    #[arg(long, value_name = "FILE", help_heading = "Measurements")]
+    measurements: PathBuf,
+    /// What is fitted is fitted to these, of other images.
+    #[arg(long, value_name = "FILE", help_heading = "Measurements")]
+    fit_measurements: PathBuf,
+    /// What is sent where no exit answers, for example "narrows x1"; "local" runs the network on the device to its end
+    /// [default: the fastest coding of a cut that is at most --loss below the uncut network, or reaches --target].
+    #[arg(long, value_name = "CODING", help_heading = "Policy")]
+    send: Option<String>,
+    /// Points of accuracy that exits may lose against always going on.
+    #[arg(long, value_name = "POINTS", default_value_t = 0.5, conflicts_with = "target", help_heading = "Policy")]
+    loss: f64,
+    /// Accuracy to reach instead, 0 to 1.
+    #[arg(long, value_name = "SHARE", help_heading = "Policy")]
+    target: Option<f64>,
+    /// How certain the target must be on unseen images, 0.5 to 0.9999.
+    #[arg(long, value_name = "P", default_value_t = 0.9, help_heading = "Policy")]
+    certainty: f64,
+    /// Cost of a second.
+    #[arg(long, value_name = "X", default_value_t = 1.0, help_heading = "Policy")]
+    weigh_delay: f64,
+    /// Cost of a joule.
+    #[arg(long, value_name = "X", default_value_t = 0.0, help_heading = "Policy")]
+    weigh_energy: f64,
+    /// Cost of a kilobyte sent.
+    #[arg(long, value_name = "X", default_value_t = 0.0, help_heading = "Policy")]
+    weigh_kilobyte: f64,
+    #[command(flatten)]
+    conditions: ConditionArgs,
+    #[command(flatten)]
+    power: PowerArgs,
+    /// File for the policy.
+    #[arg(long, value_name = "FILE", help_heading = "Output")]
+    out: Option<PathBuf>,
+    /// Print JSON in place of the tables.
+    #[arg(long, help_heading = "Output")]
+    json: bool,
+}
+
+/// One line of the table.
+struct Row {
+    name: String,
+    policy: Policy,
+    outcome: Outcome,
+    /// Whether the target held on the images that it was fitted on, where it was fitted.
+    met: Option<bool>,
+}
+
+/// Fits and measures.
+pub fn run(args: &Args) -> Result<()> {
+    let (fit, test) = (measured::load(&args.fit_measurements)?, measured::load(&args.measurements)?);
+    if test.exits.is_empty() {
+        bail!("{} has no exits: measure with `narrows eval --exit NAME`", args.measurements.display());
+    }
+    measured::check_pair(&fit, &test)?;
+    let conditions = args.conditions.conditions();
+    let weights = Weights {
+        delay: args.weigh_delay,
+        energy: args.weigh_energy,
+        bytes: args.weigh_kilobyte / 1000.0,
+        power: args.power.power(),
+    };
+    let target = args.target.map_or(Target::loss(args.loss / 100.0), Target::accuracy).certainty(args.certainty);
+    let action = chosen(args, &fit, &conditions)?;
+    let rows = rows(&fit, &test, action, weights, &conditions, target)?;
+    let moved = moved(&rows[0].policy, &test, action, &conditions)?;
+    if let Some(path) = &args.out {
+        write(path, rows[0].policy.to_json().as_bytes())?;
+    }
+    let sent = fit.name(action);
+    if args.json {
+        return print_json(&report(&rows, &moved, &test, &sent, &conditions));
+    }
+    let target = match args.target {
+        Some(share) => format!("accuracy {share}"),
+        None => format!("at most {} points below always going on", args.loss),
+    };
+    print(text(&rows, &moved, &fit, &test, &sent, &target, args.certainty, &conditions).trim_end())?;
+    if rows[0].met == Some(false) {
+        note("warning: the target does not hold on the images of the fit: this is the most accurate policy there is");
+    }
+    if let Some(path) = &args.out {
+        note(format!("policy: {}", path.display()));
+    }
+    Ok(())
+}
+
+/// What is done where no exit answers.
+fn chosen(args: &Args, fit: &Measurements, conditions: &Conditions) -> Result<Action> {
+    if let Some(name) = &args.send {
+        return measured::named(fit, name);
+    }
+    let accuracy = args.target.unwrap_or(fit.accuracy(Action::Local) - args.loss / 100.0);
+    let cuts = fit.actions().filter(|action| matches!(action, Action::Split { .. }));
+    measured::fastest(fit, cuts, conditions, accuracy)
+        .context("no cut was measured: name what is sent with --send, or measure with `eval --cut NAME`")
+}
+
+/// The policy, then what it is compared with, all measured on the test images.
+fn rows(
+    fit: &Measurements,
+    test: &Measurements,
+    action: Action,
+    weights: Weights,
+    conditions: &Conditions,
+    target: Target,
+) -> Result<Vec<Row>> {
+    let none = "no such action";
+    let (samples, route) = fit.exit_samples(action).zip(fit.exit_route(action)).context(none)?;
+    let seen = test.exit_samples(action).context(none)?;
+    let whole = test.exit_samples(Action::Local).context(none)?;
+    let direct = |action| fit.direct_route(action).context(none);
+    let fits = [
+        ("priced (the policy)", Policy::fit(&samples, route.clone(), weights, conditions, target)?),
+        ("one threshold", Policy::single_threshold(&samples, route.clone(), weights, conditions, target)?),
+        ("max probability", Policy::max_probability(&samples, route.clone(), weights, conditions, target)?),
+        ("entropy (BranchyNet)", Policy::entropy(&samples, route.clone(), weights, conditions, target)?),
+    ];
+    let mut rows = Vec::new();
+    for (name, policy) in fits {
+        let outcome = policy.evaluate(&seen, conditions)?;
+        rows.push(Row { name: name.into(), met: Some(policy.evidence().met), policy, outcome });
+    }
+    let mut plain = |name: String, policy: Policy, samples| -> Result<()> {
+        let policy = policy.weighing(weights)?;
+        let outcome = policy.evaluate(samples, conditions)?;
+        rows.push(Row { name, policy, outcome, met: None });
+        Ok(())
+    };
+    if action != Action::Local {
+        plain("always offload".into(), Policy::never(fit.classes, direct(action)?), &seen)?;
+    }
+    let local = Policy::never(fit.classes, direct(Action::Local)?);
+    plain("whole network on the device".into(), local, &whole)?;
+    for (i, exit) in fit.exits.iter().enumerate() {
+        // Earlier exits need not be computed then.
+        let mut route = route.clone();
+        route.exits[..i].fill(narrows::exit::Stage { seconds: 0.0, extra: 0.0 });
+        plain(format!("always {}", exit.name), Policy::always(i, fit.classes, route)?, &seen)?;
+    }
+    Ok(rows)
+}
+
+/// What the policy does at other bandwidths than it was fitted for.
+fn moved(policy: &Policy, test: &Measurements, action: Action, conditions: &Conditions) -> Result<Vec<(f64, Outcome)>> {
+    if action == Action::Local {
+        return Ok(Vec::new());
+    }
+    let samples = test.exit_samples(action).context("no such action")?;
+    let at = |factor: f64| {
+        let bandwidth = conditions.bandwidth * factor;
+        Ok((bandwidth, policy.evaluate(&samples, &Conditions { bandwidth, ..*conditions })?))
+    };
+    [0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0].into_iter().map(at).collect()
+}
+
+/// The columns of every table after the first.
+fn head(test: &Measurements) -> Vec<String> {
+    let exits = test.exits.iter().map(|exit| format!("at {}", exit.name));
+    let first = ["accuracy".to_string(), "on device".into()];
+    first.into_iter().chain(exits).chain(["bytes", "ms", "mJ", "in time"].map(str::to_string)).collect()
+}
+
+fn cells(outcome: &Outcome) -> Vec<String> {
+    let share = |share: f64| format!("{:.1} %", 100.0 * share);
+    let mut cells = vec![format!("{:.4}", outcome.accuracy), share(outcome.local())];
+    cells.extend(outcome.answered.iter().copied().map(share));
+    let mean = &outcome.mean;
+    cells.extend([
+        format!("{:.1}", mean.bytes),
+        format!("{:.2}", 1e3 * mean.delay),
+        format!("{:.2}", 1e3 * mean.energy),
+    ]);
+    cells.push(share(outcome.in_time));
+    cells
+}
+
+#[allow(clippy::too_many_arguments)]
+fn text(
+    rows: &[Row],
+    moved: &[(f64, Outcome)],
+    fit: &Measurements,
+    test: &Measurements,
+    sent: &str,
+    target: &str,
+    certainty: f64,
+    conditions: &Conditions,
+) -> String {
+    let policy = &rows[0].policy;
+    let temperatures: Vec<String> =
+        (0..policy.exits()).map(|exit| format!("{:.2}", policy.temperature(exit))).collect();
+    let deadline = match conditions.deadline {
+        deadline if deadline.is_finite() => format!("deadline {}", seconds_text(deadline)),
+        _ => "no deadline".into(),
+    };
+    let about = format!(
+        "{}: fitted on {} images, measured on {} others. Target: {target}, certainty {certainty}. Where no exit answers: \
+         {sent}. {}, {} round trip, {deadline}, device speed {}, server speed {}. Temperatures {}.",
+        fit.model,
+        fit.images(),
+        test.images(),
+        bandwidth_text(conditions.bandwidth),
+        seconds_text(conditions.round_trip),
+        conditions.device_speed,
+        conditions.server_speed,
+        temperatures.join(", "),
+    );
+    let first = |name: &str| std::iter::once(name.to_string()).chain(head(test)).collect::<Vec<_>>();
+    let mut table = vec![first("rule")];
+    table.extend(rows.iter().map(|row| std::iter::once(row.name.clone()).chain(cells(&row.outcome)).collect()));
+    let mut text = format!("{}\n\n{}", wrap(&about), align(&table, 1));
+    if !moved.is_empty() {
+        let mut table = vec![first("the policy at")];
+        let row = |(bandwidth, outcome): &(f64, Outcome)| {
+            std::iter::once(bandwidth_text(*bandwidth)).chain(cells(outcome)).collect()
+        };
+        table.extend(moved.iter().map(row));
+        text += &format!("\n{}", align(&table, 1));
+    }
+    text
+}
+
+fn report(rows: &[Row], moved: &[(f64, Outcome)], test: &Measurements, sent: &str, conditions: &Conditions) -> Value {
+    let outcome = |outcome: &Outcome| {
+        json!({
+            "accuracy": outcome.accuracy,
+            "on_device": outcome.local(),
+            "at_exits": outcome.answered,
+            "bytes": outcome.mean.bytes,
+            "delay_s": outcome.mean.delay,
+            "energy_j": outcome.mean.energy,
+            "cost": outcome.cost,
+            "in_time": outcome.in_time,
+            "right_in_time": outcome.right_in_time,
+        })
+    };
+    let row = |row: &Row| json!({ "rule": row.name, "target_met": row.met, "outcome": outcome(&row.outcome) });
+    let policy = &rows[0].policy;
+    json!({
+        "model": test.model,
+        "images": test.images(),
+        "exits": test.exits.iter().map(|exit| &exit.name).collect::<Vec<_>>(),
+        "sent": sent,
+        "bandwidth": conditions.bandwidth,
+        "round_trip_s": conditions.round_trip,
+        "deadline_s": conditions.deadline.is_finite().then_some(conditions.deadline),
+        "temperatures": (0..policy.exits()).map(|exit| policy.temperature(exit)).collect::<Vec<_>>(),
+        "price": policy.price(),
+        "rules": rows.iter().map(row).collect::<Vec<_>>(),
+        "at_bandwidths": moved.iter().map(|(bits, seen)| json!({ "bandwidth": bits, "outcome": outcome(seen) })).collect::<Vec<_>>(),
+    })
+}

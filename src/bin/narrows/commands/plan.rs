@@ -1,0 +1,220 @@
+//! `narrows plan`: where to cut, and what to send.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context, Result, bail};
+use narrows::split::{Action, Goal, Measurements, Power};
+
+use crate::conditions::ConditionArgs;
+use crate::files::read_bytes;
+use crate::fitting::progress_bar;
+use crate::measurements::join;
+use crate::measuring::{Baseline, MeasureArgs, Setup};
+use crate::model::{Cut, Network};
+use crate::output::{note, print, print_json, write};
+use crate::report::PlanReport;
+use crate::study::Study;
+
+const EXAMPLES: &str = "\
+Examples:
+  narrows plan --measurements net.json --bandwidth 1M --round-trip 40ms --device-speed 0.2
+  narrows plan --measurements net.json --deadline 150ms                 the best accuracy in time
+  narrows plan --measurements net.json --agreement 0.97 --energy        the least energy of the device
+  narrows plan --model net.onnx --images photos --labels labels.csv --fit-rows 1-400 --rows 401-1000 \\
+      --normalize imagenet --out plan       picks cuts, fits, measures, and keeps plan/measurements.json
+
+For every way to run the network (on the device alone, on the server with the input compressed, or cut in
+two) the delay is the work of both sides, the bytes over the bandwidth, a round trip and the wait at the
+server. Bytes and answers are measured, image by image; times are medians on one thread, scaled by the speeds.
+
+Without --energy and --deadline the choice is for the least delay.";
+
+/// Find the best cut and coding for given conditions; draw delay over bandwidth.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Args {
+    /// File that `eval --measurements` or `plan --out` has written; may be given several times, for cuts of one network
+    /// that were measured on the same images.
+    #[arg(
+        long,
+        value_name = "FILE",
+        required_unless_present = "model",
+        conflicts_with = "model",
+        help_heading = "Network"
+    )]
+    measurements: Vec<PathBuf>,
+    /// The network (.onnx), to be measured first.
+    #[arg(long, value_name = "FILE", help_heading = "Network")]
+    model: Option<PathBuf>,
+    /// Tensor at which it may be cut; may be given several times [default: the smallest features at several depths].
+    #[arg(long, value_name = "NAME", requires = "model", help_heading = "Network")]
+    cut: Vec<String>,
+    /// How many cuts to pick where none is named.
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=64),
+        help_heading = "Network")]
+    cuts: u16,
+    #[command(flatten)]
+    measuring: MeasureArgs,
+    #[command(flatten)]
+    conditions: ConditionArgs,
+    /// How far below the uncut network's accuracy is good enough, in percentage points.
+    #[arg(long, value_name = "POINTS", default_value_t = 0.5, conflicts_with = "agreement", help_heading = "Wanted")]
+    accuracy: f64,
+    /// Share of answers that must be those of the uncut network, in place of accuracy, for example 0.97.
+    #[arg(long, value_name = "SHARE", help_heading = "Wanted")]
+    agreement: Option<f64>,
+    /// The least energy of the device in place of the least delay; within --deadline, if there is one.
+    #[arg(long, help_heading = "Wanted")]
+    energy: bool,
+    /// Watts of the device while it computes, sends, waits over the round trip, and waits for the server [default:
+    /// 3.2,1.73,1.29,1.06, a small board with an LTE modem].
+    #[arg(long, value_name = "W,W,W,W", value_delimiter = ',', num_args = 1, help_heading = "Wanted")]
+    power: Vec<f64>,
+    /// Folder for plan.html, plan.csv, plan.json, measurements.json and the profiles that were fitted.
+    #[arg(long, value_name = "DIR", help_heading = "Output")]
+    out: Option<PathBuf>,
+    /// Print the plan as JSON in place of the tables.
+    #[arg(long, help_heading = "Output")]
+    json: bool,
+}
+
+/// Plans.
+pub fn run(args: &Args) -> Result<()> {
+    if !(args.accuracy.is_finite() && args.accuracy >= 0.0) {
+        bail!("--accuracy takes percentage points below the uncut network, 0 or more, not {}", args.accuracy);
+    }
+    if let Some(bad) = args.agreement.filter(|share| !(0.0..=1.0).contains(share)) {
+        bail!("--agreement takes a share from 0 to 1, not {bad}");
+    }
+    let power = power(&args.power)?;
+    let (measured, mut about) = match &args.model {
+        Some(model) => measure(args, model)?,
+        None => (read(&args.measurements)?, Vec::new()),
+    };
+    if let Some(folder) = &args.out {
+        std::fs::create_dir_all(folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
+        write(&folder.join("measurements.json"), &measured.to_json()?)?;
+    }
+    let unlabelled = measured.labels == measured.answers;
+    let agreement = args.agreement.is_some() || unlabelled;
+    if unlabelled && args.agreement.is_none() {
+        about.push("There are no labels: accuracy is agreement with the uncut network.".into());
+    }
+    let measured = Arc::new(if agreement { measured.by_agreement() } else { measured });
+    let wanted = args.agreement.unwrap_or(measured.accuracy(Action::Local) - args.accuracy / 100.0);
+    let goal = match args.conditions.deadline {
+        _ if args.energy => Goal::Energy { accuracy: wanted },
+        Some(_) => Goal::Accuracy,
+        None => Goal::Delay { accuracy: wanted },
+    };
+    let study = Study::new(measured, args.conditions.conditions(), goal, power, wanted);
+    let report = PlanReport { study, agreement, about };
+    if let Some(folder) = &args.out {
+        write(&folder.join("plan.csv"), report.csv().as_bytes())?;
+        write(&folder.join("plan.json"), serde_json::to_string_pretty(&report.json())?.as_bytes())?;
+        write(&folder.join("plan.html"), report.html().as_bytes())?;
+    }
+    if args.json {
+        print_json(&report.json())?
+    } else {
+        print(report.text())?
+    }
+    if let Some(folder) = &args.out {
+        note(format!("plan: {}", folder.join("plan.html").display()));
+    }
+    Ok(())
+}
+
+fn power(watts: &[f64]) -> Result<Power> {
+    if let Some(bad) = watts.iter().find(|watts| !(watts.is_finite() && **watts >= 0.0)) {
+        bail!("--power takes watts, 0 or more, not {bad}");
+    }
+    match *watts {
+        [] => Ok(Power::default()),
+        [compute, send, receive, idle] => Ok(Power { compute, send, receive, idle }),
+        _ => bail!("--power takes four numbers, for computing, sending, receiving and waiting, not {}", watts.len()),
+    }
+}
+
+/// Runs the network over the images, and says of what the measurements are.
+fn measure(args: &Args, model: &Path) -> Result<(Measurements, Vec<String>)> {
+    let measuring = &args.measuring;
+    if !measuring.profile.is_empty() && measuring.profile.len() != args.cut.len() {
+        bail!("{} cuts and {} profiles: give one profile for each --cut", args.cut.len(), measuring.profile.len());
+    }
+    let setup = Setup::open(measuring, model, args.out.as_deref(), |network, size| {
+        if args.cut.is_empty() {
+            return pick(network, size, usize::from(args.cuts));
+        }
+        args.cut.iter().map(|name| network.cut(name, size)).collect()
+    })?;
+    if setup.profiles.iter().all(Option::is_none) {
+        note(
+            "note: narrows runs without profiles, in its mode for any feature; --fit-rows fits some, many times smaller",
+        );
+    }
+    let job = setup.job(measuring, &[Baseline::Jpeg, Baseline::Webp, Baseline::Png]);
+    let bar = progress_bar();
+    bar.set_message("measuring");
+    let measured = job.run(&bar)?;
+    Ok((setup.measurements(measuring, &job, &measured)?, vec![setup.about(measuring)]))
+}
+
+/// The smallest feature map of each of `count` parts of the network's depth, the last of several that are equally small:
+/// what comes later has been through more of the network and takes fewer bytes.
+fn pick(network: &Network, size: (usize, usize), count: usize) -> Result<Vec<Cut>> {
+    let maps: Vec<Cut> = network.cuts(size)?.into_iter().filter(is_map).collect();
+    if maps.is_empty() {
+        bail!("the network has no feature map at which it could be cut; `narrows inspect` lists its tensors");
+    }
+    let parts = count.min(maps.len());
+    let part = |i: usize| &maps[i * maps.len() / parts..(i + 1) * maps.len() / parts];
+    let smallest = |maps: &[Cut]| maps.iter().rev().min_by_key(|cut| cut.elements()).cloned();
+    Ok((0..parts).filter_map(|i| smallest(part(i))).collect())
+}
+
+/// A map has channels and more than one position.
+fn is_map(cut: &Cut) -> bool {
+    cut.shape.len() >= 3 && cut.shape[2..].iter().product::<usize>() > 1
+}
+
+/// Reads files of measurements, and joins those of one network.
+fn read(paths: &[PathBuf]) -> Result<Measurements> {
+    let open = |path: &PathBuf| Measurements::from_json(&read_bytes(path)?).with_context(|| path.display().to_string());
+    let (first, rest) = paths.split_first().context("name a file of measurements with --measurements FILE")?;
+    let mut all = open(first)?;
+    for path in rest {
+        let other = open(path)?;
+        if (&all.model, &all.output) != (&other.model, &other.output) {
+            bail!("{} is of {}, {} of {}", first.display(), all.model, path.display(), other.model);
+        }
+        if (&all.labels, &all.answers) != (&other.labels, &other.answers) {
+            bail!("{} and {} were measured on different images", first.display(), path.display());
+        }
+        if all.machine != other.machine {
+            bail!(
+                "times of {} are of {}, those of {} of {}",
+                first.display(),
+                all.machine,
+                path.display(),
+                other.machine
+            );
+        }
+        all.whole = all.whole.min(other.whole);
+        for coding in other.inputs {
+            if !all.inputs.iter().any(|own| (&own.codec, &own.setting) == (&coding.codec, &coding.setting)) {
+                all.inputs.push(coding);
+            }
+        }
+        other.cuts.into_iter().for_each(|cut| join(&mut all.cuts, cut));
+        for exit in other.exits {
+            if !all.exits.iter().any(|own| own.name == exit.name) {
+                all.exits.push(exit);
+            }
+        }
+    }
+    all.cuts.sort_by(|a, b| a.head.total_cmp(&b.head));
+    all.exits.sort_by(|a, b| a.seconds.total_cmp(&b.seconds));
+    Ok(all)
+}

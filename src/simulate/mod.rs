@@ -1,0 +1,36 @@
+//! A fleet of devices against servers, simulated event by event.
+//!
+//! What is drawn is the conditions: links follow traces ([`Trace`], from a file or a [`Generator`]), servers a trace of
+//! other load, requests a clock of each device. What is *measured* is the network: every request is an image of
+//! [`Measurements`](crate::split::Measurements), with the bytes, answers, exits and times that were measured of it, so that
+//! accuracy, bytes and exits belong together as they do in truth.
+//!
+//! A request waits for the device's processor, is computed there, waits for the radio, is sent at the bandwidth of the
+//! moment (the trace is integrated), takes half a round trip to a server, waits there for a worker, is answered, and takes
+//! the other half back. A device knows of link and server only what its own finished transfers told it
+//! ([`LinkEstimate`](crate::split::LinkEstimate)), and never what the trace does next. What is late before it is sent is
+//! not sent, what is late when its turn at the server comes is refused there, as servers do that know the deadline.
+//!
+//! [`simulate`] runs one [`Strategy`] through a [`Scenario`]. All strategies of one scenario meet the same requests on the
+//! same links: device, time and image of each depend on the seed alone.
+
+mod csv;
+mod device;
+mod engine;
+mod event;
+mod generate;
+mod outcome;
+mod scenario;
+mod steps;
+mod strategy;
+#[cfg(test)]
+mod tests;
+mod trace;
+
+pub use engine::simulate;
+pub use generate::Generator;
+pub use outcome::{Outcome, Slice};
+pub use scenario::{Arrivals, Link, Prices, Scenario};
+pub use steps::Steps;
+pub use strategy::{Adaptive, Strategy};
+pub use trace::{Trace, load_from_csv};

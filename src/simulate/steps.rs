@@ -1,0 +1,157 @@
+//! Functions of time that are constant between steps, and begin again after their period.
+
+use crate::error::{Error, Result};
+
+/// A function of time with steps, repeated for ever.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Steps {
+    /// Seconds at which each value begins, from 0, strictly ascending.
+    starts: Vec<f64>,
+    values: Vec<f64>,
+    /// Integral from 0 to each start, and over the whole period.
+    sums: Vec<f64>,
+    /// Seconds after which it repeats; infinite for a constant.
+    period: f64,
+}
+
+impl Steps {
+    /// A constant.
+    pub fn constant(value: f64) -> Steps {
+        Steps { starts: vec![0.0], values: vec![value], sums: vec![0.0, f64::INFINITY], period: f64::INFINITY }
+    }
+
+    /// Values that begin at these seconds, the first at 0; the last holds as long as the one before it, and then all begins
+    /// again. One value alone is a constant.
+    ///
+    /// # Errors
+    /// `InvalidInput` if there is none, times do not ascend from 0, or a value is negative or not finite.
+    pub fn new(points: &[(f64, f64)]) -> Result<Steps> {
+        let (starts, values): (Vec<f64>, Vec<f64>) = points.iter().copied().unzip();
+        if starts.first() != Some(&0.0) || starts.windows(2).any(|pair| pair[0] >= pair[1]) {
+            return Err(Error::invalid("the times of a trace must ascend from 0"));
+        }
+        if starts.iter().chain(&values).any(|value| !(value.is_finite() && *value >= 0.0)) {
+            return Err(Error::invalid("a value of a trace is negative or not finite"));
+        }
+        if let [value] = values[..] {
+            return Ok(Steps::constant(value));
+        }
+        let count = starts.len();
+        let period = 2.0 * starts[count - 1] - starts[count - 2];
+        let ends = starts[1..].iter().copied().chain([period]);
+        let mut sums = vec![0.0];
+        for ((start, end), value) in starts.iter().zip(ends).zip(&values) {
+            sums.push(sums[sums.len() - 1] + (end - start) * value);
+        }
+        Ok(Steps { starts, values, sums, period })
+    }
+
+    /// Seconds after which it repeats; infinite for a constant.
+    pub fn period(&self) -> f64 {
+        self.period
+    }
+
+    /// The mean over a period.
+    pub fn mean(&self) -> f64 {
+        if self.period.is_finite() { self.sums[self.values.len()] / self.period } else { self.values[0] }
+    }
+
+    /// The value at a time of 0 or more.
+    pub fn at(&self, time: f64) -> f64 {
+        self.values[self.place(self.within(time))]
+    }
+
+    /// When the integral from `start` on reaches an amount; infinite if it never does.
+    pub fn reach(&self, start: f64, amount: f64) -> f64 {
+        if amount <= 0.0 {
+            return start;
+        }
+        if self.period == f64::INFINITY {
+            return start + amount / self.values[0];
+        }
+        let whole = self.sums[self.values.len()];
+        if whole <= 0.0 {
+            return f64::INFINITY;
+        }
+        let begin = self.within(start);
+        let at = self.place(begin);
+        let before = self.sums[at] + (begin - self.starts[at]) * self.values[at];
+        // From the beginning of this period: whole periods, then the place within one.
+        let wanted = before + amount;
+        let mut periods = (wanted / whole).floor();
+        let mut rest = wanted - periods * whole;
+        if rest <= 0.0 {
+            // Exactly at the end of a period: it was reached in the one before.
+            periods -= 1.0;
+            rest += whole;
+        }
+        let step = self.sums.partition_point(|&sum| sum < rest).clamp(1, self.values.len()) - 1;
+        let within = self.starts[step] + (rest - self.sums[step]) / self.values[step];
+        start - begin + periods * self.period + within
+    }
+
+    fn within(&self, time: f64) -> f64 {
+        if self.period.is_finite() { time.rem_euclid(self.period) } else { 0.0 }
+    }
+
+    fn place(&self, within: f64) -> usize {
+        self.starts.partition_point(|&start| start <= within).max(1) - 1
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn values_repeat_after_the_last_step() {
+        let steps = Steps::new(&[(0.0, 10.0), (1.0, 0.0), (3.0, 4.0)]).unwrap();
+        assert_eq!(steps.period(), 5.0);
+        assert_eq!(
+            [0.0, 0.9, 1.0, 2.9, 3.0, 4.9, 5.0, 6.0].map(|t| steps.at(t)),
+            [10.0, 10.0, 0.0, 0.0, 4.0, 4.0, 10.0, 0.0]
+        );
+        assert_eq!(steps.mean(), 18.0 / 5.0);
+        // Within a step, over the gap, into the next period, over several.
+        let reach = [(0.0, 5.0), (0.0, 10.0), (0.5, 6.0), (4.0, 9.0), (0.0, 36.0), (0.0, 37.0), (2.0, 0.0)];
+        assert_eq!(reach.map(|(start, amount)| steps.reach(start, amount)), [0.5, 1.0, 3.25, 5.5, 10.0, 10.1, 2.0]);
+    }
+
+    #[test]
+    fn constants_and_silence() {
+        assert_eq!(Steps::constant(8.0).reach(3.0, 4.0), 3.5);
+        assert_eq!(Steps::constant(0.0).reach(3.0, 4.0), f64::INFINITY);
+        let silent = Steps::new(&[(0.0, 0.0), (1.0, 0.0)]).unwrap();
+        assert_eq!(silent.reach(0.0, 1.0), f64::INFINITY);
+        assert_eq!(Steps::new(&[(0.0, 3.0)]).unwrap(), Steps::constant(3.0));
+        for bad in [&[][..], &[(1.0, 1.0)], &[(0.0, 1.0), (0.0, 1.0)], &[(0.0, -1.0)], &[(0.0, f64::NAN)]] {
+            assert!(Steps::new(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    proptest! {
+        /// The integral up to where an amount is reached is that amount.
+        #[test]
+        fn reaching_integrates(
+            steps in prop::collection::vec((0.01f64..3.0, prop_oneof![Just(0.0), 0.1f64..50.0]), 2..12),
+            start in 0.0f64..40.0,
+            amount in 0.01f64..500.0,
+        ) {
+            let mut time = 0.0;
+            let points: Vec<(f64, f64)> = steps.iter().map(|&(length, value)| { let at = time; time += length; (at, value) }).collect();
+            let steps = Steps::new(&points).unwrap();
+            let end = steps.reach(start, amount);
+            if steps.mean() == 0.0 {
+                prop_assert_eq!(end, f64::INFINITY);
+            } else {
+                // By fine slices.
+                let slices = 200_000;
+                let width = (end - start) / f64::from(slices);
+                let sum: f64 = (0..slices).map(|i| steps.at(start + (f64::from(i) + 0.5) * width) * width).sum();
+                prop_assert!((sum - amount).abs() < 2e-3 * amount + 2.0 * 50.0 * width, "{} {}", sum, amount);
+                prop_assert!(steps.reach(start, 0.5 * amount) <= end);
+            }
+        }
+    }
+}

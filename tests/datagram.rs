@@ -1,0 +1,190 @@
+//! Datagrams: all parts, in any order and repeated, are the feature of the stream; lost ones are concealed, by neighbours
+//! better than by means; what is damaged, of another feature or of another profile is refused, and nothing panics.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use narrows::datagram::{Assembler, Concealment, Datagrams, Request};
+use narrows::{Encoder, Error, Feature, Profile, Quality, decode, fit::FitOptions};
+use ndarray::{ArrayD, Dimension};
+
+const PROFILES: [&str; 4] = [
+    "demo/profile.safetensors",
+    "demo/bottleneck.safetensors",
+    "tests/support/wide.profile.safetensors",
+    "tests/vectors/rectified.profile.safetensors",
+];
+
+fn profile(path: &str) -> Arc<Profile> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+    Arc::new(Profile::from_bytes(&std::fs::read(path).unwrap()).unwrap())
+}
+
+/// Smooth, with some noise.
+fn wave(shape: &[usize], seed: u64) -> ArrayD<f32> {
+    let mut state = seed;
+    ArrayD::from_shape_fn(shape, |at| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let noise = (state >> 40) as f32 / (1 << 24) as f32;
+        let phases = [seed as f32, 0.7, 0.11, 0.13];
+        let wave: f32 = at.slice().iter().zip(phases).map(|(&i, f)| i as f32 * f).sum();
+        (wave + seed as f32).sin() * 4.0 + noise
+    })
+}
+
+/// The numbers below `count`, shuffled.
+fn shuffled(count: usize, seed: u64) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..count).collect();
+    order.sort_by_key(|&i| (i as u64 + seed).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(23));
+    order
+}
+
+#[test]
+fn all_parts_in_any_order_are_the_feature_of_the_stream() {
+    for path in PROFILES {
+        let profile = profile(path);
+        let mut shape = profile.layout().shape();
+        let own = wave(&shape, 3);
+        shape[2] += 3;
+        for feature in [own, wave(&shape, 4)] {
+            for (bytes, parts, scale) in [(1200, 1, 1.0), (60_000, 16, 0.25), (100, 3, 4.0), (400, 255, 1.0)] {
+                let quality = Quality::Scale(scale);
+                let mut encoder = Encoder::with_profile(profile.clone());
+                let expected = decode(&encoder.encode(&feature, quality).unwrap(), Some(&profile)).unwrap();
+                let options = Datagrams { number: 9, bytes, parts };
+                let sent = match encoder.datagrams(&feature, quality, &options) {
+                    Ok(sent) => sent,
+                    Err(error) => {
+                        assert!(matches!(error, Error::LimitExceeded { .. }) && bytes == 100, "{path}: {error}");
+                        continue;
+                    }
+                };
+                assert!(sent.len() >= parts && sent.iter().all(|datagram| datagram.len() <= bytes));
+                let mut assembler = Assembler::new(profile.clone());
+                for (count, i) in shuffled(sent.len(), 5).into_iter().enumerate() {
+                    let received = assembler.push(&sent[i]).unwrap();
+                    assert_eq!((received.repeated, received.missing), (false, sent.len() - count - 1));
+                    assert!(assembler.push(&sent[i]).unwrap().repeated);
+                }
+                assert_eq!(assembler.request(9), None);
+                assert_eq!(assembler.take(9, Concealment::Neighbours).unwrap(), expected, "{path}");
+                assert!(assembler.take(9, Concealment::Neighbours).is_err());
+            }
+        }
+    }
+}
+
+fn error(feature: &ArrayD<f32>, other: &Feature) -> f64 {
+    feature.iter().zip(&other.to_f32()).map(|(a, b)| f64::from(a - b).powi(2)).sum()
+}
+
+#[test]
+fn neighbours_conceal_better_than_means_and_requests_bring_the_rest() {
+    let shape = [1, 6, 24, 24];
+    let mut samples: Vec<_> = (0..40).map(|seed| wave(&shape, seed)).collect();
+    let options = FitOptions { blocks: Some(vec![2]), ..FitOptions::default() };
+    let profile = Arc::new(Profile::fit(&mut samples, None, &options, &mut |_| {}).unwrap());
+    let mut encoder = Encoder::with_profile(profile.clone());
+    let mut sums = [0.0; 3];
+    for seed in 100..110 {
+        let feature = wave(&shape, seed);
+        let options = Datagrams { number: 1, parts: 8, ..Datagrams::default() };
+        let sent = encoder.datagrams(&feature, Quality::Scale(1.0), &options).unwrap();
+        for lost in 0..sent.len() {
+            let assembled = || {
+                let mut assembler = Assembler::new(profile.clone());
+                for (_, datagram) in sent.iter().enumerate().filter(|&(i, _)| i != lost) {
+                    assembler.push(datagram).unwrap();
+                }
+                assembler
+            };
+            sums[0] += error(&feature, &assembled().take(1, Concealment::Means).unwrap());
+            sums[1] += error(&feature, &assembled().take(1, Concealment::Neighbours).unwrap());
+            let mut assembler = assembled();
+            let request = Request::from_bytes(&assembler.request(1).unwrap().to_bytes()).unwrap();
+            assert_eq!((request.feature, &request.parts[..]), (1, &[lost as u8][..]));
+            for part in request.parts {
+                assembler.push(&sent[usize::from(part)]).unwrap();
+            }
+            sums[2] += error(&feature, &assembler.take(1, Concealment::Neighbours).unwrap());
+        }
+    }
+    let [means, neighbours, whole] = sums;
+    // Of what means lose, neighbours bring most back.
+    assert!(whole < neighbours && neighbours - whole < 0.2 * (means - whole), "{sums:?}");
+}
+
+#[test]
+fn damaged_and_foreign_datagrams_are_refused() {
+    for path in PROFILES {
+        let profile = profile(path);
+        let feature = wave(&profile.layout().shape(), 8);
+        let mut encoder = Encoder::with_profile(profile.clone());
+        let options = Datagrams { number: 300, bytes: 60_000, parts: 5 };
+        let sent = encoder.datagrams(&feature, Quality::Scale(2.0), &options).unwrap();
+        let mut assembler = Assembler::new(profile.clone());
+        assembler.push(&sent[0]).unwrap();
+        let mut unseen = 0;
+        let datagram = &sent[1];
+        for at in 0..datagram.len() {
+            for mask in [1, 0x10, 0xff] {
+                let mut bytes = datagram.clone();
+                bytes[at] ^= mask;
+                // Another feature is its own affair.
+                if (2..4).contains(&at) {
+                    continue;
+                }
+                unseen += usize::from(assembler.push(&bytes).is_ok());
+            }
+            assert!(assembler.push(&datagram[..at]).is_err());
+        }
+        // One in 2^16 may pass.
+        assert!(unseen <= 1, "{path}: {unseen} changes went unnoticed");
+        assert!(assembler.push(&[&datagram[..], &[1]].concat()).is_err());
+        if unseen == 0 {
+            assert_eq!(assembler.missing(300), Some(vec![1, 2, 3, 4]));
+        }
+        // The same feature at another quality, or in other parts.
+        for (scale, parts) in [(1.0, 5), (2.0, 6)] {
+            let options = Datagrams { parts, ..options };
+            let other = encoder.datagrams(&feature, Quality::Scale(scale), &options).unwrap();
+            assert!(matches!(assembler.push(&other[2]), Err(Error::Corrupt { .. })), "{scale} {parts}");
+        }
+    }
+    let one = profile(PROFILES[0]);
+    let sent = Encoder::with_profile(one.clone())
+        .datagrams(&wave(&one.layout().shape(), 1), Quality::default(), &Datagrams::default())
+        .unwrap();
+    let error = Assembler::new(profile(PROFILES[3])).push(&sent[0]).unwrap_err();
+    assert!(matches!(error, Error::ProfileMismatch { .. }));
+}
+
+#[test]
+fn the_oldest_feature_makes_room() {
+    let profile = profile(PROFILES[0]);
+    let feature = wave(&profile.layout().shape(), 1);
+    let mut assembler = Assembler::new(profile.clone());
+    let mut encoder = Encoder::with_profile(profile);
+    for number in 0..10 {
+        let options = Datagrams { number, parts: 2, ..Datagrams::default() };
+        assembler.push(&encoder.datagrams(&feature, Quality::Scale(4.0), &options).unwrap()[0]).unwrap();
+    }
+    let held: Vec<u16> = (0..10).filter(|&number| assembler.missing(number).is_some()).collect();
+    assert_eq!(held, (2..10).collect::<Vec<_>>());
+}
+
+#[test]
+fn options_out_of_range_are_errors() {
+    let profile = profile(PROFILES[0]);
+    let feature = wave(&profile.layout().shape(), 1);
+    let mut encoder = Encoder::with_profile(profile.clone());
+    for parts in [0, 256] {
+        let options = Datagrams { parts, ..Datagrams::default() };
+        assert!(matches!(encoder.datagrams(&feature, Quality::default(), &options), Err(Error::InvalidInput { .. })));
+    }
+    let tiny = Datagrams { bytes: 12, ..Datagrams::default() };
+    assert!(matches!(encoder.datagrams(&feature, Quality::default(), &tiny), Err(Error::LimitExceeded { .. })));
+    let mut layered = encoder.clone().layers(2);
+    assert!(layered.datagrams(&feature, Quality::default(), &Datagrams::default()).is_err());
+    assert!(Encoder::plain().datagrams(&feature, Quality::default(), &Datagrams::default()).is_err());
+}
