@@ -25,7 +25,7 @@ use super::proto::infer_parameter::ParameterChoice;
 use super::proto::{
     InferParameter, ModelInferRequest, ModelInferResponse, ModelReadyRequest, ModelStreamInferResponse,
 };
-use super::retry::Retry;
+use super::retry::{Retry, lost};
 use super::tensors::{Data, Times};
 use crate::error::{Error, Result};
 
@@ -309,7 +309,7 @@ impl Client {
             };
             let status = match result {
                 Ok(answer) => return Ok((answer, attempt)),
-                Err(status) => status,
+                Err(status) => lost(status),
             };
             let wait = {
                 let mut random = random.lock().unwrap_or_else(PoisonError::into_inner);

@@ -32,12 +32,7 @@ impl Retry {
     /// What a server has understood and refused is final. What says that it is overloaded, or was lost on the way, is tried
     /// again: inference changes nothing, so that it may run twice.
     pub(crate) fn wait(&self, attempt: u32, status: &Status, random: &mut Pcg32) -> Option<Duration> {
-        let again = match status.code() {
-            Code::Unavailable | Code::ResourceExhausted | Code::Aborted => true,
-            // A status with a source was made on this side, from a connection that broke.
-            Code::Unknown | Code::Internal | Code::Cancelled => std::error::Error::source(status).is_some(),
-            _ => false,
-        };
+        let again = matches!(status.code(), Code::Unavailable | Code::ResourceExhausted | Code::Aborted);
         if !again || attempt >= self.attempts {
             return None;
         }
@@ -49,6 +44,24 @@ impl Retry {
         }
         let doublings = attempt.saturating_sub(1).min(20);
         Some(jitter((self.first * (1 << doublings)).min(self.most), random))
+    }
+}
+
+/// The status of a call, `UNAVAILABLE` if its connection broke or was never made.
+pub(crate) fn lost(status: Status) -> Status {
+    // A status with a source was made on this side; one from the server has none.
+    let Some(source) = std::error::Error::source(&status) else { return status };
+    match status.code() {
+        Code::Unavailable | Code::Unknown | Code::Internal | Code::Cancelled => {
+            let mut text = format!("the server is not reached: {source}");
+            let mut cause = source.source();
+            while let Some(error) = cause {
+                text += &format!(": {error}");
+                cause = error.source();
+            }
+            Status::unavailable(text)
+        }
+        _ => status,
     }
 }
 

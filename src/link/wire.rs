@@ -36,8 +36,10 @@ pub enum Shape {
     StreamResponse,
     /// Of an input or output with data.
     Tensor,
-    /// Of a requested output, or of the metadata of a model.
+    /// Of a requested output.
     Named,
+    /// Of what there is to know of a model.
+    Metadata,
     /// Of the data of a tensor.
     Contents,
     /// Of an entry of a map: a key and a parameter.
@@ -53,7 +55,8 @@ impl Shape {
             (Shape::Request | Shape::Response, 5) => Some(Shape::Tensor),
             (Shape::Request, 6) => Some(Shape::Named),
             (Shape::Tensor, 5) => Some(Shape::Contents),
-            (Shape::Named, 2) | (Shape::Named, 4..=6) => Some(Shape::Entry),
+            (Shape::Named, 2) => Some(Shape::Entry),
+            (Shape::Metadata, 4..=6) => Some(Shape::Flat),
             (Shape::Entry, 2) => Some(Shape::Flat),
             _ => None,
         }
@@ -85,7 +88,7 @@ macro_rules! shaped {
 shaped! {
     Flat: ServerLiveRequest ServerLiveResponse ServerReadyRequest ServerReadyResponse ModelReadyRequest ModelReadyResponse
         ServerMetadataRequest ServerMetadataResponse ModelMetadataRequest;
-    Named: ModelMetadataResponse;
+    Metadata: ModelMetadataResponse;
     Request: ModelInferRequest;
     Response: ModelInferResponse;
     StreamResponse: ModelStreamInferResponse;

@@ -103,6 +103,9 @@ struct BoundArgs {
     /// Threads that decode and run tails [default: one a processor].
     #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
     workers: usize,
+    /// Open streaming calls.
+    #[arg(long, value_name = "N", default_value_t = Bounds::default().calls)]
+    max_calls: usize,
     /// Open connections.
     #[arg(long, value_name = "N", default_value_t = Bounds::default().connections)]
     max_connections: usize,
@@ -135,6 +138,7 @@ impl BoundArgs {
             requests: self.max_requests,
             queue: self.queue,
             workers: if self.workers == 0 { default.workers } else { self.workers },
+            calls: self.max_calls,
             connections: self.max_connections,
             streams: self.max_streams,
             request: self.request_timeout,
