@@ -4,16 +4,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
-use narrows::split::{Action, Goal, Measurements};
+use narrows::split::{Action, Goal, Measurements, Power};
 
 use crate::conditions::ConditionArgs;
+use crate::files::read_bytes;
 use crate::fitting::progress_bar;
-use crate::measured::load;
 use crate::measurements::join;
 use crate::measuring::{Baseline, MeasureArgs, Setup};
 use crate::model::{Cut, Network};
 use crate::output::{note, print, print_json, write};
-use crate::power::PowerArgs;
 use crate::report::PlanReport;
 use crate::study::Study;
 
@@ -68,8 +67,10 @@ pub struct Args {
     /// The least energy of the device in place of the least delay; within --deadline, if there is one.
     #[arg(long, help_heading = "Wanted")]
     energy: bool,
-    #[command(flatten)]
-    power: PowerArgs,
+    /// Watts of the device while it computes, sends, waits over the round trip, and waits for the server [default:
+    /// 3.2,1.73,1.29,1.06, a small board with an LTE modem].
+    #[arg(long, value_name = "W,W,W,W", value_delimiter = ',', num_args = 1, help_heading = "Wanted")]
+    power: Vec<f64>,
     /// Folder for plan.html, plan.csv, plan.json, measurements.json and the profiles that were fitted.
     #[arg(long, value_name = "DIR", help_heading = "Output")]
     out: Option<PathBuf>,
@@ -86,6 +87,7 @@ pub fn run(args: &Args) -> Result<()> {
     if let Some(bad) = args.agreement.filter(|share| !(0.0..=1.0).contains(share)) {
         bail!("--agreement takes a share from 0 to 1, not {bad}");
     }
+    let power = power(&args.power)?;
     let (measured, mut about) = match &args.model {
         Some(model) => measure(args, model)?,
         None => (read(&args.measurements)?, Vec::new()),
@@ -106,7 +108,7 @@ pub fn run(args: &Args) -> Result<()> {
         Some(_) => Goal::Accuracy,
         None => Goal::Delay { accuracy: wanted },
     };
-    let study = Study::new(measured, args.conditions.conditions(), goal, args.power.power(), wanted);
+    let study = Study::new(measured, args.conditions.conditions(), goal, power, wanted);
     let report = PlanReport { study, agreement, about };
     if let Some(folder) = &args.out {
         write(&folder.join("plan.csv"), report.csv().as_bytes())?;
@@ -135,6 +137,7 @@ pub fn power(watts: &[f64]) -> Result<Power> {
         _ => bail!("--power takes four numbers, for computing, sending, receiving and waiting, not {}", watts.len()),
     }
 }
+
 /// Runs the network over the images, and says of what the measurements are.
 fn measure(args: &Args, model: &Path) -> Result<(Measurements, Vec<String>)> {
     let measuring = &args.measuring;
@@ -179,10 +182,11 @@ fn is_map(cut: &Cut) -> bool {
 
 /// Reads files of measurements, and joins those of one network.
 fn read(paths: &[PathBuf]) -> Result<Measurements> {
+    let open = |path: &PathBuf| Measurements::from_json(&read_bytes(path)?).with_context(|| path.display().to_string());
     let (first, rest) = paths.split_first().context("name a file of measurements with --measurements FILE")?;
-    let mut all = load(first)?;
+    let mut all = open(first)?;
     for path in rest {
-        let other = load(path)?;
+        let other = open(path)?;
         if (&all.model, &all.output) != (&other.model, &other.output) {
             bail!("{} is of {}, {} of {}", first.display(), all.model, path.display(), other.model);
         }
