@@ -26,6 +26,8 @@ pub trait Images: Sync {
     fn pixels(&self, i: usize) -> Result<RgbImage>;
     /// Class of one image.
     fn label(&self, i: usize) -> usize;
+    /// Height and width of the images as the network gets them.
+    fn size(&self) -> (usize, usize);
 }
 
 /// Rows of a label file to use: 1-based, both ends included.
@@ -70,8 +72,7 @@ impl std::fmt::Display for Rows {
 /// Images of a folder.
 pub struct Folder {
     files: Vec<(PathBuf, usize)>,
-    /// Height and width of the images as the network gets them.
-    pub size: (usize, usize),
+    size: (usize, usize),
     resized: AtomicBool,
 }
 
@@ -157,6 +158,10 @@ impl Images for Folder {
 
     fn label(&self, i: usize) -> usize {
         self.files[i].1
+    }
+
+    fn size(&self) -> (usize, usize) {
+        self.size
     }
 }
 
@@ -277,6 +282,10 @@ impl Images for Sheet {
 
     fn label(&self, i: usize) -> usize {
         self.labels[i]
+    }
+
+    fn size(&self) -> (usize, usize) {
+        (self.side as usize, self.side as usize)
     }
 }
 

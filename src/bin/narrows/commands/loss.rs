@@ -125,7 +125,7 @@ pub fn run(args: &Args) -> Result<()> {
     }
     let network = Network::load(&args.model, args.model_output.as_deref())?;
     let images = args.images.open(&network, args.rows)?;
-    let cut = network.cut(&args.cut, images.size)?;
+    let cut = network.cut(&args.cut, images.size())?;
     let profile = load_profile(&args.profile)?;
     let bursts = if args.burst > 1.0 { vec![1.0, args.burst] } else { vec![1.0] };
     let each = |loss: &f64| {
@@ -136,7 +136,7 @@ pub fn run(args: &Args) -> Result<()> {
     let job = Job {
         args,
         network: &network,
-        images: &images,
+        images: &*images,
         normalize: args.normalize.resolve()?,
         cut: &cut,
         profile,

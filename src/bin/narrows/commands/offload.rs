@@ -11,7 +11,7 @@ use serde_json::json;
 use crate::args::{BackendArgs, ImageArgs, load_profile};
 use crate::device::{Device, Policy, Setup, Summary, csv, table};
 use crate::fitting::progress_bar;
-use crate::images::{Images, Rows, Sheet};
+use crate::images::Rows;
 use crate::logs::LogArgs;
 use crate::model::Network;
 use crate::normalize::NormalizeArgs;
@@ -126,8 +126,8 @@ pub fn run(args: &Args) -> Result<()> {
         bail!("--policy fixed: name the tensor at which the network is cut with --cut NAME");
     }
     let network = Network::load(&args.model, args.model_output.as_deref())?;
-    let (images, size) = images(args, &network)?;
-    let cut = args.cut.as_deref().map(|cut| network.cut(cut, size)).transpose()?;
+    let images = args.images.open(&network, args.rows)?;
+    let cut = args.cut.as_deref().map(|cut| network.cut(cut, images.size())).transpose()?;
     let encoder = match &args.profile {
         Some(path) => Encoder::with_profile(load_profile(path)?),
         None => Encoder::plain(),
@@ -176,26 +176,6 @@ pub fn run(args: &Args) -> Result<()> {
         bail!("{} of {} images have no answer", summary.lost, summary.images);
     }
     Ok(())
-}
-
-/// The images, and their height and width: those of a folder, or the tiles of a sheet, of which the first `--rows` are taken.
-fn images(args: &Args, network: &Network) -> Result<(Box<dyn Images>, (usize, usize))> {
-    let sheet = args.images.images.as_deref().filter(|path| path.is_file());
-    let Some(path) = sheet else {
-        let folder = args.images.open(network, args.rows)?;
-        let size = folder.size;
-        return Ok((Box::new(folder), size));
-    };
-    let labels = args.images.labels.as_deref().context("a sheet of images needs its labels: --labels FILE")?;
-    let labels =
-        std::fs::read_to_string(labels).with_context(|| format!("cannot read the labels {}", labels.display()))?;
-    let size = network.input_size.context("a sheet needs a network whose input has a fixed size")?;
-    if size.0 != size.1 {
-        bail!("the tiles of a sheet are square, the input of the network is {}x{}", size.0, size.1);
-    }
-    let bytes = std::fs::read(path).with_context(|| format!("cannot read the images {}", path.display()))?;
-    let sheet = Sheet::open(&bytes, &labels, size.0 as u32, args.rows).with_context(|| path.display().to_string())?;
-    Ok((Box::new(sheet), size))
 }
 
 fn client(args: &Args) -> Result<Client> {
