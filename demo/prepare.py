@@ -7,6 +7,7 @@ package that train.py explains.  Each option writes one thing:
     python3 demo/prepare.py --cifar package --sheet demo
     python3 demo/prepare.py --cifar package --export-fit fit_images --count 2000
     python3 demo/prepare.py --cifar package --export-test test_images
+    python3 demo/prepare.py --cifar package --export-validation validation_images
 
 --sheet DIR writes the committed pair: `test_images.png`, 1,000 test pictures as
 one lossless RGB sheet of 40 x 25 tiles, and `test_labels.txt`, one label a
@@ -16,7 +17,10 @@ The pictures are the first 100 of each class, in the order of the test set.
 
 --export-fit DIR writes training pictures, the first of each class, as single
 PNG files with `labels.csv` (`file,label`), in the order of the training set;
---export-test DIR does so with all 10,000 test pictures.
+--export-test DIR does so with all 10,000 test pictures, and
+--export-validation DIR with the 400 of each class that follow those of the
+sheet: pictures that neither trained the network nor are on the sheet, which is
+what exits are to be fitted on.
 """
 
 import argparse
@@ -72,19 +76,25 @@ def main():
     parser.add_argument("--export-fit", type=Path, metavar="DIR")
     parser.add_argument("--count", type=int, default=2000, help="for --export-fit")
     parser.add_argument("--export-test", type=Path, metavar="DIR")
+    parser.add_argument("--export-validation", type=Path, metavar="DIR")
     args = parser.parse_args()
 
     if args.count < 1 or args.count % len(cifar.CLASSES):
         parser.error(f"--count must be a multiple of {len(cifar.CLASSES)}")
-    if not (args.sheet or args.export_fit or args.export_test):
-        parser.error("nothing to do: give --sheet, --export-fit or --export-test")
-    if args.sheet or args.export_test:
+    if not (args.sheet or args.export_fit or args.export_test or args.export_validation):
+        parser.error("nothing to do: give --sheet or one of --export-...")
+    if args.sheet or args.export_test or args.export_validation:
         pictures, labels = cifar.load(args.cifar, "test")
         if args.sheet:
             write_sheet(args.sheet, pictures, labels)
         if args.export_test:
             everything = range(len(labels))
             write_folder(args.export_test, "test", pictures, labels, everything)
+        if args.export_validation:
+            on_sheet = first_of_each_class(labels, ROWS * COLUMNS // len(cifar.CLASSES))
+            more = first_of_each_class(labels, 500)
+            chosen = np.setdiff1d(more, on_sheet)
+            write_folder(args.export_validation, "test", pictures, labels, chosen)
     if args.export_fit:
         pictures, labels = cifar.load(args.cifar, "train")
         chosen = first_of_each_class(labels, args.count // len(cifar.CLASSES))

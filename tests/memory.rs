@@ -10,7 +10,7 @@ use std::sync::Arc;
 use counting::{held as held_now, peak};
 
 use half::f16;
-use narrows::{Backend, Clip, Decoder, Element, Encoder, FeatureView, Info, Packed, Profile, Quality};
+use narrows::{Backend, Clip, Decoder, Element, Encoder, Error, FeatureView, Info, Packed, Profile, Quality};
 use ndarray::{ArrayD, IxDyn};
 
 /// Most bytes before the payload has proved itself.
@@ -169,6 +169,32 @@ fn layers_are_decoded_in_little_more() {
     }
 }
 
+fn contexts_of_long_rows_are_bounded() {
+    // Each of four layers keeps the contexts of a row.
+    let profile = profiles().swap_remove(1);
+    for columns in [150_000, 600_000] {
+        let array = feature::<u8>(&[1, 6, 1, columns]);
+        for layers in [1, 4] {
+            let mut encoder = Encoder::with_profile(profile.clone()).layers(layers);
+            let stream = encoder.encode(&array, Quality::Scale(0.5)).unwrap();
+            assert_eq!(Info::read(&stream).unwrap().layers.len(), layers);
+            let mut decoder = Decoder::new().profile(profile.clone());
+            let (result, held) = peak(|| decoder.decode(&stream));
+            let (held, bound) = (held + stream.len(), (stream.len() + array.len()) * 5 / 4 + (8 << 20));
+            assert!(held <= bound, "{columns} columns in {layers} layers: {held} > {bound}");
+            match result {
+                Ok(decoded) => assert_eq!(decoded.shape(), array.shape()),
+                Err(error) => {
+                    assert!(
+                        matches!(error, Error::LimitExceeded { .. }) && layers == 4 && columns == 600_000,
+                        "{error}"
+                    );
+                }
+            }
+        }
+    }
+}
+
 fn a_profile_is_read_in_little_more_than_its_own_size() {
     for name in ["waves", "rectified", "bursts"] {
         let bytes = file(&format!("{name}.profile.safetensors"));
@@ -201,6 +227,7 @@ fn memory_is_bounded_by_what_is_there() {
     claims_cost_nothing();
     a_profile_is_read_in_little_more_than_its_own_size();
     layers_are_decoded_in_little_more();
+    contexts_of_long_rows_are_bounded();
     decoding_holds_little_beside_its_ends::<f32>();
     decoding_holds_little_beside_its_ends::<f16>();
     decoding_holds_little_beside_its_ends::<u8>();

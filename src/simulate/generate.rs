@@ -80,9 +80,12 @@ fn lte(mean: f64, seconds: f64, random: &mut Pcg64Mcg) -> Vec<(f64, f64)> {
     let mut rate = mean * LTE_MOST * random.random::<f64>();
     let stays_out = (-LTE_ESCAPE * TICK).exp();
     let tick = |i: usize| {
-        if rate > 0.0 || random.random::<f64>() > stays_out {
+        let out = rate == 0.0;
+        if !out || random.random::<f64>() > stays_out {
             let noise: f64 = StandardNormal.sample(random);
-            rate = (rate + mean * LTE_NOISE * TICK.sqrt() * noise).max(0.0);
+            // An outage ends with a rate above 0.
+            let step = mean * LTE_NOISE * TICK.sqrt() * if out { noise.abs() } else { noise };
+            rate = (rate + step).max(0.0);
             // The highest rate turns it back.
             let most = mean * LTE_MOST;
             rate = if rate > most { (2.0 * most - rate).max(0.0) } else { rate };

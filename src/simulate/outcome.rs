@@ -14,7 +14,7 @@ pub struct Outcome {
     pub requests: usize,
     /// Share with an answer at all; the others were given up because their deadline had passed.
     pub answered: f64,
-    /// Mean seconds from request to answer, of those with an answer.
+    /// Mean seconds from request to answer, of those with an answer; infinite if there is none.
     pub mean_delay: f64,
     /// Seconds within which these shares have an answer: 0.5, 0.9, 0.99 and 0.999. Infinite where fewer ever have one.
     pub delays: [f64; 4],
@@ -139,7 +139,7 @@ impl Counts {
         Outcome {
             requests,
             answered: share(answered),
-            mean_delay: sum / answered.max(1) as f64,
+            mean_delay: if answered > 0 { sum / answered as f64 } else { f64::INFINITY },
             delays: [0.5, 0.9, 0.99, 0.999].map(quantile),
             in_time: share(self.in_time),
             accuracy: share(self.right),

@@ -20,7 +20,6 @@ mod metrics;
 mod model;
 mod normalize;
 mod output;
-mod power;
 mod report;
 mod study;
 mod tails;
@@ -33,7 +32,9 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
-use commands::{completions, decode, demo, encode, eval, exit, fit, inspect, loss, offload, plan, serve, shape};
+use commands::{
+    completions, decode, demo, encode, eval, exit, fit, inspect, loss, offload, plan, serve, shape, simulate,
+};
 
 const ABOUT: &str = "Codec for neural feature maps
 
@@ -92,6 +93,8 @@ enum Command {
     Offload(offload::Args),
     /// Shape a link: pass connections on at a bandwidth, with a delay and losses.
     Shape(shape::Args),
+    /// Simulate a fleet of devices and its servers on changing links.
+    Simulate(simulate::Args),
     /// Show it all on the built-in network and 1,000 images (the default).
     Demo(demo::Args),
     /// Print a completion script for a shell.
@@ -111,6 +114,7 @@ fn run(cli: Cli) -> Result<()> {
         Some(Command::Serve(args)) => serve::run(&args),
         Some(Command::Offload(args)) => offload::run(&args),
         Some(Command::Shape(args)) => shape::run(&args),
+        Some(Command::Simulate(args)) => simulate::run(&args),
         Some(Command::Demo(args)) => demo::run(&args),
         Some(Command::Completions(args)) => completions::run::<Cli>(&args),
         None => run(Cli::parse_from(["narrows", "demo"])),

@@ -13,3 +13,4 @@ pub mod offload;
 pub mod plan;
 pub mod serve;
 pub mod shape;
+pub mod simulate;

@@ -124,6 +124,17 @@ pub fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
+/// What the device draws, from the numbers of --power.
+pub fn power(watts: &[f64]) -> Result<Power> {
+    if let Some(bad) = watts.iter().find(|watts| !(watts.is_finite() && **watts >= 0.0)) {
+        bail!("--power takes watts, 0 or more, not {bad}");
+    }
+    match *watts {
+        [] => Ok(Power::default()),
+        [compute, send, receive, idle] => Ok(Power { compute, send, receive, idle }),
+        _ => bail!("--power takes four numbers, for computing, sending, receiving and waiting, not {}", watts.len()),
+    }
+}
 /// Runs the network over the images, and says of what the measurements are.
 fn measure(args: &Args, model: &Path) -> Result<(Measurements, Vec<String>)> {
     let measuring = &args.measuring;

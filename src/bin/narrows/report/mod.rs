@@ -1,7 +1,9 @@
 //! A measurement as a table, CSV, JSON and one HTML page.
 
 mod delays;
+mod fleet;
 mod html;
+mod lines;
 mod picture;
 mod plan;
 mod plot;
@@ -13,6 +15,7 @@ use crate::bd::{BdRate, BytesAt, bd_rate, bytes_at};
 use crate::metrics::Point;
 use crate::output::thousands;
 
+pub use fleet::FleetReport;
 pub use picture::FeaturePicture;
 pub use plan::PlanReport;
 pub use table::{align, wrap};

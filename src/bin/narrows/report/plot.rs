@@ -165,6 +165,16 @@ impl Axis {
         Axis { low, high, from, to, logarithmic: true, ticks }
     }
 
+    /// A range on a linear axis from one place of the picture to another, with some five round ticks.
+    pub(super) fn linear((low, high): (f64, f64), (from, to): (f64, f64), text: impl Fn(f64) -> String) -> Axis {
+        let rough = (high - low) / 5.0;
+        let power = 10f64.powi(rough.log10().floor() as i32);
+        let step = [1.0, 2.0, 5.0, 10.0].map(|x| x * power).into_iter().find(|step| *step >= rough).unwrap_or(rough);
+        let ticks = (0..12).map(|i| ((low / step).ceil() + f64::from(i)) * step).filter(|x| *x <= high + 1e-9 * step);
+        let ticks = ticks.map(|x| (x, text(x))).collect();
+        Axis { low, high, from, to, logarithmic: false, ticks }
+    }
+
     /// Shares from 0 to 1, round ends.
     fn accuracy(values: impl Iterator<Item = f64>) -> Axis {
         let (low, high) = values.fold((1.0f64, 0.0f64), |(low, high), x| (low.min(x), high.max(x)));

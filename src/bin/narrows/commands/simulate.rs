@@ -1,0 +1,301 @@
+//! `narrows simulate`: a fleet of devices and its servers on changing links.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context, Result, bail};
+use clap::ValueEnum;
+use narrows::Conditions;
+use narrows::exit::Target;
+use narrows::simulate::{
+    Adaptive, Arrivals, Generator, Link, Prices, Scenario, Steps, Strategy, Trace, load_from_csv, simulate,
+};
+use narrows::split::{Action, Goal, Measurements};
+
+use crate::commands::plan::power;
+use crate::conditions::{ConditionArgs, bandwidth_text, parse_seconds, seconds_text};
+use crate::output::{note, print, print_json, thousands, write};
+use crate::report::FleetReport;
+use crate::{files, measured};
+
+const EXAMPLES: &str = "\
+Examples:
+  narrows simulate --measurements test.json --fit-measurements fit.json --deadline 150ms --device-speed 0.1
+  narrows simulate ... --link lte --bandwidth 1M --devices 5000 --servers 8 --out report
+  narrows simulate ... --trace drop.csv --same-time --strategy \"JPEG q75\" --strategy adaptive
+  narrows simulate ... --load others.csv --rate 2 --seconds 60s
+
+Every request is an image of --measurements, with the bytes, answers and times that were measured of it
+(`narrows eval --exit NAME ... --measurements FILE`). Adaptive strategies plan, and answer at exits, by what was
+measured on the other images of --fit-measurements, and by what each device has seen of its own link.
+
+Traces are CSV: `seconds,bits_per_second` or `seconds,bits_per_second,round_trip_seconds`, from second 0; loads
+`seconds,load`, the share of the servers' time that others take. Both begin again at their end.";
+
+/// A kind of link that is drawn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Kind {
+    /// Does not change: --bandwidth and --round-trip.
+    Constant,
+    /// Cellular, the rate a Brownian motion with outages (Winstein et al. 2013), around --bandwidth.
+    Lte,
+    /// Wireless LAN, --bandwidth at its best, with bad times and handovers.
+    Wifi,
+    /// LoRa at 500 kHz: 37.5 kbit/s down to 1.2 kbit/s.
+    Lora,
+}
+
+/// Simulate a fleet of devices and its servers on changing links.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Args {
+    /// Measurements whose images the requests are.
+    #[arg(long, value_name = "FILE", help_heading = "Measurements")]
+    measurements: PathBuf,
+    /// Measurements of other images, by which adaptive strategies plan.
+    #[arg(long, value_name = "FILE", help_heading = "Measurements")]
+    fit_measurements: Option<PathBuf>,
+    /// What devices do: a coding that was measured (\"JPEG q75\"), local, adaptive, or adaptive+fallback, which gives its last
+    /// exit's answer at the deadline; may be given several times [default: local, the fastest JPEG, WebP, other
+    /// codec of a cut and narrows that lose at most --loss, and both adaptive ones].
+    #[arg(long, value_name = "NAME", help_heading = "Strategies")]
+    strategy: Vec<String>,
+    /// Points of accuracy that a coding may lose against the uncut network, and exits against going on.
+    #[arg(long, value_name = "POINTS", default_value_t = 1.0, help_heading = "Strategies")]
+    loss: f64,
+    /// Number of devices.
+    #[arg(long, value_name = "N", default_value_t = 1000, help_heading = "Fleet")]
+    devices: usize,
+    /// Requests a second of each device.
+    #[arg(long, value_name = "X", default_value_t = 0.5, help_heading = "Fleet")]
+    rate: f64,
+    /// Requests come by a clock in place of at random.
+    #[arg(long, help_heading = "Fleet")]
+    periodic: bool,
+    /// Number of servers; requests go to them in turn.
+    #[arg(long, value_name = "N", default_value_t = 2, help_heading = "Fleet")]
+    servers: usize,
+    /// Requests that a server works on at a time, each on one core.
+    #[arg(long, value_name = "N", default_value_t = 4, help_heading = "Fleet")]
+    workers: usize,
+    /// Time in which requests are made.
+    #[arg(long, value_name = "TIME", value_parser = parse_seconds, default_value = "600s", help_heading = "Fleet")]
+    seconds: f64,
+    /// Time at the beginning that is not counted.
+    #[arg(long, value_name = "TIME", value_parser = parse_seconds, default_value = "10s", help_heading = "Fleet")]
+    warm_up: f64,
+    /// Kind of link.
+    #[arg(long, value_enum, value_name = "KIND", default_value_t = Kind::Constant, help_heading = "Link")]
+    link: Kind,
+    /// Trace of the link in place of a kind (CSV).
+    #[arg(long, value_name = "FILE", conflicts_with = "link", help_heading = "Link")]
+    trace: Option<PathBuf>,
+    /// All devices are at the same place of the trace; else each is at one of its own.
+    #[arg(long, requires = "trace", help_heading = "Link")]
+    same_time: bool,
+    /// Other load of the servers (CSV).
+    #[arg(long, value_name = "FILE", help_heading = "Link")]
+    load: Option<PathBuf>,
+    /// Link that does not change, or around which a kind is drawn; what devices assume at first; deadline and speeds.
+    #[command(flatten)]
+    conditions: ConditionArgs,
+    /// Watts of the device while it computes, sends, waits over the round trip, and waits for the server [default:
+    /// 3.2,1.73,1.29,1.06, a small board with an LTE modem].
+    #[arg(long, value_name = "W,W,W,W", value_delimiter = ',', num_args = 1, help_heading = "Costs")]
+    power: Vec<f64>,
+    /// Price of a server for an hour, used or not.
+    #[arg(long, value_name = "X", default_value_t = 0.2, help_heading = "Costs")]
+    price_server_hour: f64,
+    /// Price of a gigabyte sent.
+    #[arg(long, value_name = "X", default_value_t = 1.0, help_heading = "Costs")]
+    price_gigabyte: f64,
+    /// Everything that is drawn depends on this.
+    #[arg(long, value_name = "N", default_value_t = 1, help_heading = "Fleet")]
+    seed: u64,
+    /// Folder for simulation.csv, simulation.json and simulation.html.
+    #[arg(long, value_name = "DIR", help_heading = "Output")]
+    out: Option<PathBuf>,
+    /// Print JSON in place of the table.
+    #[arg(long, help_heading = "Output")]
+    json: bool,
+}
+
+/// Simulates.
+pub fn run(args: &Args) -> Result<()> {
+    let test = measured::load(&args.measurements)?;
+    let fit = match &args.fit_measurements {
+        Some(path) => {
+            let fit = measured::load(path)?;
+            measured::check_pair(&fit, &test)?;
+            Some(Arc::new(fit))
+        }
+        None => None,
+    };
+    let scenario = scenario(args)?;
+    let strategies = strategies(args, &test, fit.as_ref(), &scenario)?;
+    let mut outcomes = Vec::new();
+    for (name, strategy) in strategies {
+        outcomes.push((name, simulate(&test, &scenario, &strategy)?));
+    }
+    let report = FleetReport { model: test.model.clone(), about: about(args, &test, &scenario), scenario, outcomes };
+    if let Some(folder) = &args.out {
+        std::fs::create_dir_all(folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
+        write(&folder.join("simulation.csv"), report.csv().as_bytes())?;
+        write(&folder.join("simulation.json"), serde_json::to_string_pretty(&report.json())?.as_bytes())?;
+        write(&folder.join("simulation.html"), report.html().as_bytes())?;
+    }
+    if args.json {
+        print_json(&report.json())?
+    } else {
+        print(report.text())?
+    }
+    if let Some(folder) = &args.out {
+        note(format!("simulation: {}", folder.join("simulation.html").display()));
+    }
+    Ok(())
+}
+
+fn scenario(args: &Args) -> Result<Scenario> {
+    let ConditionArgs { bandwidth, round_trip, .. } = args.conditions;
+    let drawn = |generator| Link::drawn(generator, round_trip, args.seed);
+    let link = match (&args.trace, args.link) {
+        (Some(path), _) => {
+            let trace = Trace::from_csv(&text(path)?, round_trip).with_context(|| path.display().to_string())?;
+            if args.same_time { Link::same(trace) } else { Link::shifted(trace) }
+        }
+        (None, Kind::Constant) => Link::same(Trace::constant(bandwidth, round_trip)),
+        (None, Kind::Lte) => drawn(Generator::Lte { bandwidth })?,
+        (None, Kind::Wifi) => drawn(Generator::Wifi { bandwidth })?,
+        (None, Kind::Lora) => drawn(Generator::Lora)?,
+    };
+    let load = match &args.load {
+        Some(path) => load_from_csv(&text(path)?).with_context(|| path.display().to_string())?,
+        None => Steps::constant(0.0),
+    };
+    Ok(Scenario {
+        devices: args.devices,
+        servers: args.servers,
+        workers: args.workers,
+        seconds: args.seconds,
+        warm_up: args.warm_up,
+        rate: args.rate,
+        arrivals: if args.periodic { Arrivals::Periodic } else { Arrivals::Poisson },
+        link,
+        load,
+        deadline: args.conditions.deadline.unwrap_or(f64::INFINITY),
+        device_speed: args.conditions.device_speed,
+        server_speed: args.conditions.server_speed,
+        power: power(&args.power)?,
+        prices: Prices { server_hour: args.price_server_hour, gigabyte: args.price_gigabyte },
+        seed: args.seed,
+    })
+}
+
+fn text(path: &Path) -> Result<String> {
+    String::from_utf8(files::read_bytes(path)?).with_context(|| format!("{} is no text", path.display()))
+}
+
+/// The strategies by their names.
+fn strategies(
+    args: &Args,
+    test: &Measurements,
+    fit: Option<&Arc<Measurements>>,
+    scenario: &Scenario,
+) -> Result<Vec<(String, Strategy)>> {
+    let names = if args.strategy.is_empty() { usual(args, test, fit, scenario) } else { args.strategy.clone() };
+    let mut adaptive: Option<Adaptive> = None;
+    let mut strategies = Vec::new();
+    for name in names {
+        let falls_back = name == "adaptive+fallback";
+        if name != "adaptive" && !falls_back {
+            let action = measured::named(test, &name)?;
+            strategies.push((test.name(action), Strategy::Fixed { action, exits: None }));
+            continue;
+        }
+        let Some(fit) = fit else {
+            bail!("{name} plans by other images than it is simulated with: name their file with --fit-measurements");
+        };
+        if adaptive.is_none() {
+            adaptive = Some(adapting(args, fit, scenario)?);
+        }
+        let Some(adaptive) = &adaptive else { continue };
+        strategies.push((name, Strategy::Adaptive(Box::new(adaptive.clone().falling_back(falls_back)))));
+    }
+    Ok(strategies)
+}
+
+/// Devices that plan: the best accuracy within the deadline, or the least delay at most --loss below the uncut network.
+fn adapting(args: &Args, fit: &Arc<Measurements>, scenario: &Scenario) -> Result<Adaptive> {
+    let loss = args.loss / 100.0;
+    let goal = match scenario.deadline.is_finite() {
+        true => Goal::Accuracy,
+        false => Goal::Delay { accuracy: fit.accuracy(Action::Local) - loss },
+    };
+    Ok(Adaptive::fit(fit, scenario.power, goal, Target::loss(loss), first(args, scenario))?)
+}
+
+/// What devices assume before they have seen anything: the mean of the links.
+fn first(args: &Args, scenario: &Scenario) -> Conditions {
+    let (bandwidth, round_trip) = (scenario.link.mean_bandwidth(), scenario.link.mean_round_trip());
+    Conditions { bandwidth, round_trip, ..args.conditions.conditions() }
+}
+
+/// The strategies if none is named.
+fn usual(args: &Args, test: &Measurements, fit: Option<&Arc<Measurements>>, scenario: &Scenario) -> Vec<String> {
+    // Settings are chosen on the images that are not simulated, if there are any.
+    let known = fit.map_or(test, Arc::as_ref);
+    let accuracy = known.accuracy(Action::Local) - args.loss / 100.0;
+    let first = first(args, scenario);
+    let codec = |action: Action| known.coding(action).map_or("", |coding| coding.codec.as_str());
+    let fastest = |of: &dyn Fn(Action) -> bool| {
+        let actions = known.actions().filter(|&action| of(action));
+        measured::fastest(known, actions, &first, accuracy).map(|action| known.name(action))
+    };
+    let cut = |action: Action| matches!(action, Action::Split { .. });
+    let mut names = vec!["local".to_string()];
+    names.extend(fastest(&|action| codec(action) == "JPEG"));
+    names.extend(fastest(&|action| codec(action) == "WebP"));
+    names.extend(fastest(&|action| cut(action) && !codec(action).starts_with("narrows")));
+    names.extend(fastest(&|action| cut(action) && codec(action).starts_with("narrows")));
+    if fit.is_some() {
+        names.push("adaptive".into());
+        if scenario.deadline.is_finite() && !test.exits.is_empty() {
+            names.push("adaptive+fallback".into());
+        }
+    }
+    names
+}
+
+fn about(args: &Args, test: &Measurements, scenario: &Scenario) -> Vec<String> {
+    let link = match (&args.trace, args.link) {
+        (Some(path), _) => format!("trace {}", path.file_name().unwrap_or_default().to_string_lossy()),
+        (None, Kind::Constant) => "link that does not change".into(),
+        (None, Kind::Lte) => "LTE links".into(),
+        (None, Kind::Wifi) => "WiFi links".into(),
+        (None, Kind::Lora) => "LoRa links".into(),
+    };
+    let deadline = match scenario.deadline {
+        deadline if deadline.is_finite() => format!("deadline {}", seconds_text(deadline)),
+        _ => "no deadline".into(),
+    };
+    let arrivals = if args.periodic { "by a clock" } else { "at random" };
+    vec![
+        format!(
+            "{} devices, {} requests a second each, {arrivals}, for {}; {} servers of {} workers.",
+            thousands(scenario.devices as u64),
+            scenario.rate,
+            seconds_text(scenario.seconds),
+            scenario.servers,
+            scenario.workers
+        ),
+        format!(
+            "{link}, mean {}, {} round trip; {deadline}; device speed {}, server speed {}; seed {}.",
+            bandwidth_text(scenario.link.mean_bandwidth()),
+            seconds_text(scenario.link.mean_round_trip()),
+            scenario.device_speed,
+            scenario.server_speed,
+            scenario.seed
+        ),
+        format!("Requests are the {} images measured on: {}.", thousands(test.images() as u64), test.machine),
+    ]
+}

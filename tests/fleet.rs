@@ -1,0 +1,195 @@
+//! Runs `narrows exit` and `narrows simulate` as a user would, on measurement files made here: the policy is what the library
+//! reads, tables and pages hold what JSON does, the same command gives the same bytes, and errors say what to do.
+
+#[path = "support/measured.rs"]
+mod measured;
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Command, Output};
+
+use narrows::Conditions;
+use narrows::exit::{Decision, Policy};
+use narrows::split::Action;
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// A folder with `fit.json`, `test.json` and a trace, in which the binary runs.
+struct Place(TempDir);
+
+impl Place {
+    fn new() -> Place {
+        let place = Place(tempfile::tempdir().unwrap());
+        place.write("fit.json", &measured::measured(1, 2000).to_json().unwrap());
+        place.write("test.json", &measured::measured(2, 1000).to_json().unwrap());
+        place.write("drop.csv", b"seconds,bits_per_second\n0,1e6\n20,1e5\n25,1e6\n40,1e6\n");
+        place
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn write(&self, name: &str, bytes: &[u8]) {
+        fs::write(self.path(name), bytes).unwrap();
+    }
+
+    fn run(&self, line: &str) -> Output {
+        // Words in single quotes belong together.
+        let parts = line.split('\'').enumerate();
+        let words = parts.flat_map(|(i, part)| if i % 2 == 1 { vec![part] } else { part.split_whitespace().collect() });
+        Command::new(env!("CARGO_BIN_EXE_narrows")).args(words).current_dir(self.0.path()).output().unwrap()
+    }
+
+    fn ok(&self, line: &str) -> String {
+        let output = self.run(line);
+        assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    fn json(&self, line: &str) -> Value {
+        serde_json::from_str(&self.ok(line)).unwrap()
+    }
+
+    fn fails(&self, line: &str, words: &[&str]) {
+        let output = self.run(line);
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{line}: {error}");
+        assert!(
+            output.stdout.is_empty() && error.starts_with("error: ") && error.lines().count() == 1,
+            "{line}: {error}"
+        );
+        for word in words {
+            assert!(error.contains(word), "{line}: {error:?} does not say {word:?}");
+        }
+    }
+}
+
+const EXIT: &str = "exit --fit-measurements fit.json --measurements test.json --loss 2";
+const SIMULATE: &str =
+    "simulate --fit-measurements fit.json --measurements test.json --seconds 100s --devices 50 --deadline 150ms";
+
+#[test]
+fn a_policy_is_fitted_shown_and_written() {
+    let place = Place::new();
+    let text = place.ok(&format!("{EXIT} --out policy.json"));
+    for word in ["priced", "always offload", "whole network", "always exit2", "one threshold", "entropy", "100 kbit/s"]
+    {
+        assert!(text.contains(word), "{text}");
+    }
+    let policy = Policy::from_json(&fs::read(place.path("policy.json")).unwrap()).unwrap();
+    assert!(policy.evidence().met && policy.exits() == 2);
+    let sure = [9.0, 0.0, 0.0, 0.0];
+    assert_eq!(policy.decide(1, &sure, &Conditions::default()), Decision::Answer(0));
+
+    let json = place.json(&format!("{EXIT} --json"));
+    assert_eq!(json["sent"], "narrows x1 @ cut");
+    let rule = |name: &str| {
+        let rules = json["rules"].as_array().unwrap();
+        rules.iter().find(|rule| rule["rule"].as_str().unwrap().starts_with(name)).unwrap()["outcome"].clone()
+    };
+    let number = |name: &str, key: &str| rule(name)[key].as_f64().unwrap();
+    let loss = number("always offload", "accuracy") - number("priced", "accuracy");
+    assert!(loss < 0.03 && number("priced", "on_device") > 0.1, "{json}");
+    assert!(number("priced", "delay_s") < number("always offload", "delay_s"));
+    assert!(number("priced", "bytes") < number("always offload", "bytes"));
+    // The printed outcome is that of the policy that was written.
+    let test = measured::measured(2, 1000);
+    let samples = test.exit_samples(Action::Split { cut: 0, coding: 1 }).unwrap();
+    let outcome = policy.evaluate(&samples, &Conditions::default()).unwrap();
+    assert!((outcome.accuracy - number("priced", "accuracy")).abs() < 1e-12);
+    assert!((outcome.mean.delay - number("priced", "delay_s")).abs() < 1e-12);
+}
+
+#[test]
+fn a_policy_for_the_device_alone_sends_nothing() {
+    let json = Place::new().json(&format!("{EXIT} --send local --weigh-energy 1 --json"));
+    assert_eq!((&json["sent"], &json["rules"][0]["outcome"]["bytes"]), (&"local".into(), &0.0.into()));
+    assert!(json["rules"].as_array().unwrap().iter().all(|rule| rule["rule"] != "always offload"));
+}
+
+#[test]
+fn exit_says_what_is_wrong() {
+    let place = Place::new();
+    place.fails("exit --fit-measurements fit.json --measurements fit.json", &["2000 images", "other images"]);
+    place.fails(&format!("{EXIT} --send 'narrows x7'"), &["`narrows x7`", "narrows x1 @ cut", "JPEG q75"]);
+    place.fails(&format!("{EXIT} --certainty 1"), &["certainty"]);
+    place.fails("exit --fit-measurements fit.json --measurements none.json", &["none.json"]);
+    let mut other = measured::measured(3, 1000);
+    other.exits.pop();
+    place.write("other.json", &other.to_json().unwrap());
+    place.fails("exit --fit-measurements fit.json --measurements other.json", &["differ", "same command"]);
+    other.exits.clear();
+    place.write("other.json", &other.to_json().unwrap());
+    place.fails("exit --fit-measurements fit.json --measurements other.json", &["no exits", "eval --exit"]);
+}
+
+#[test]
+fn a_fleet_is_simulated_and_reported_in_every_form() {
+    let place = Place::new();
+    let line = format!("{SIMULATE} --trace drop.csv --same-time --out report --device-speed 0.25 --servers 4");
+    let text = place.ok(&line);
+    let files = ["simulation.csv", "simulation.html", "simulation.json"]
+        .map(|name| fs::read_to_string(place.path("report").join(name)).unwrap());
+    let json: Value = serde_json::from_str(&files[2]).unwrap();
+    let strategies = json["strategies"].as_array().unwrap();
+    let names: Vec<&str> = strategies.iter().map(|one| one["strategy"].as_str().unwrap()).collect();
+    let usual = [
+        "local",
+        "JPEG q75",
+        "WebP q70",
+        "u8 min-max + zstd @ cut",
+        "narrows x1 @ cut",
+        "adaptive",
+        "adaptive+fallback",
+    ];
+    assert_eq!(names, usual);
+    for name in usual {
+        assert!(text.contains(name) && files[0].contains(name) && files[1].contains(name), "{name}");
+    }
+    assert_eq!(files[0].lines().count(), 8);
+    assert_eq!(files[1].matches("<figure>").count(), 3);
+    assert!(!files[1].contains("NaN") && !files[1].contains("inf\""));
+    let share =
+        |name: &str, key: &str| strategies.iter().find(|one| one["strategy"] == name).unwrap()[key].as_f64().unwrap();
+    assert!(share("adaptive+fallback", "in_time") > 0.99, "{text}");
+    assert!(share("adaptive", "in_time") > share("JPEG q75", "in_time"), "{text}");
+    // Requests are the same for all, and everything is the same another time.
+    assert!(strategies.iter().all(|one| one["requests"] == strategies[0]["requests"]));
+    assert_eq!(place.ok(&line), text);
+    assert_ne!(place.ok(&format!("{line} --seed 2")), text);
+}
+
+#[test]
+fn kinds_of_links_and_other_load_change_what_comes_out() {
+    let place = Place::new();
+    place.write("load.csv", b"seconds,load\n0,0.9\n50,0.9\n");
+    let delay = |more: &str| {
+        let json = place.json(&format!("{SIMULATE} --strategy 'narrows x1' --json {more}"));
+        json["strategies"][0]["in_time"].as_f64().unwrap()
+    };
+    let constant = delay("");
+    assert!(constant > 0.99);
+    assert!(delay("--load load.csv") < 0.5);
+    assert!(delay("--link lora") < 0.1);
+    let lte = delay("--link lte");
+    assert!((0.3..1.0).contains(&lte), "{lte}");
+    assert!(delay("--link wifi --bandwidth 20M") > 0.9);
+}
+
+#[test]
+fn simulate_says_what_is_wrong() {
+    let place = Place::new();
+    place.fails("simulate --measurements none.json", &["none.json"]);
+    place.fails("simulate --measurements test.json --strategy adaptive", &["--fit-measurements"]);
+    place.fails("simulate --measurements test.json --fit-measurements test.json", &["other images"]);
+    place.fails("simulate --measurements test.json --strategy PNG", &["`PNG`", "WebP q70"]);
+    place.fails("simulate --measurements test.json --devices 0", &["0 devices"]);
+    place.write("bad.csv", b"seconds,bits_per_second\n0,1e6\n1,fast\n");
+    place.fails("simulate --measurements test.json --trace bad.csv", &["bad.csv", "line 3, column 2", "`fast`"]);
+    place.write("bad.csv", b"seconds,load\n0,1.5\n");
+    place.fails("simulate --measurements test.json --load bad.csv", &["bad.csv", "1.5"]);
+    let refused = place.run("simulate");
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("--measurements"));
+}
