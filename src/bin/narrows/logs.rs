@@ -10,7 +10,8 @@ use tracing_subscriber::EnvFilter;
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Logs")]
 pub struct LogArgs {
-    /// What is logged: error, warn, info, debug (each request), or a filter of tracing-subscriber.
+    /// What is logged: error, warn, info, debug (each request), or a filter of tracing-subscriber. What peers do wrong in
+    /// HTTP/2 is not, but with h2=warn.
     #[arg(long, value_name = "LEVEL", default_value = "info")]
     log: String,
     /// One JSON object a line.
@@ -21,7 +22,9 @@ pub struct LogArgs {
 impl LogArgs {
     /// Logs from now on.
     pub fn start(&self) -> Result<()> {
-        let filter = EnvFilter::try_new(&self.log).map_err(|error| anyhow!("--log {}: {error}", self.log))?;
+        // Strangers shall not fill the logs.
+        let filter = format!("h2=off,{}", self.log);
+        let filter = EnvFilter::try_new(filter).map_err(|error| anyhow!("--log {}: {error}", self.log))?;
         let terminal = std::io::stderr().is_terminal();
         let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(terminal);
         let started = if self.log_json { logs.json().try_init() } else { logs.try_init() };

@@ -1,4 +1,4 @@
-//! Times and rates as people write them.
+//! Lengths of time as people write them.
 
 use std::time::Duration;
 
@@ -17,20 +17,6 @@ pub fn duration(text: &str) -> Result<Duration, String> {
     Duration::try_from_secs_f64(number * factor).map_err(|_| wanted())
 }
 
-/// Parses `37.5kbit`, `1Mbit` or `1Gbit`, bits a second.
-pub fn rate(text: &str) -> Result<f64, String> {
-    let wanted = || format!("{text:?} is not a rate; write for example 37.5kbit or 1Mbit (bits a second)");
-    let (number, unit) = split(text).ok_or_else(wanted)?;
-    let factor = match unit.to_lowercase().trim_end_matches("/s") {
-        "bit" => 1.0,
-        "kbit" => 1e3,
-        "mbit" => 1e6,
-        "gbit" => 1e9,
-        _ => return Err(wanted()),
-    };
-    Ok(number * factor)
-}
-
 /// A number from 0 up, and the unit behind it.
 fn split(text: &str) -> Option<(f64, &str)> {
     let unit = text.trim().trim_start_matches(|c: char| c.is_ascii_digit() || c == '.');
@@ -43,14 +29,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_and_rates_have_units() {
+    fn times_have_units() {
         assert_eq!(duration("150ms"), Ok(Duration::from_millis(150)));
         assert_eq!(duration("2.5 s"), Ok(Duration::from_millis(2500)));
         assert_eq!(duration("5m"), Ok(Duration::from_secs(300)));
-        assert_eq!(rate("37.5kbit"), Ok(37_500.0));
-        assert_eq!(rate("1Mbit/s"), Ok(1e6));
         for bad in ["", "5", "ms", "-1s", "1 fortnight", "1e400s", "."] {
-            assert!(duration(bad).is_err() && rate(bad).is_err(), "{bad}");
+            assert!(duration(bad).is_err(), "{bad}");
         }
     }
 }

@@ -1,18 +1,21 @@
 //! `narrows offload`: a device that classifies images with the help of a server.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use narrows::link::{Client, ClientOptions, Layer, Retry, Tls};
-use narrows::{Encoder, Quality};
+use narrows::split::{Action, Goal};
+use narrows::{Conditions, Encoder, Profile, Quality};
 use serde_json::json;
 
 use crate::args::{BackendArgs, ImageArgs, load_profile};
-use crate::device::{Device, Policy, Setup, Summary, csv, table};
+use crate::device::{Adaptive, Device, Known, Policy, Setup, Summary, csv, table};
 use crate::fitting::progress_bar;
 use crate::images::Rows;
 use crate::logs::LogArgs;
+use crate::measured;
 use crate::model::Network;
 use crate::normalize::NormalizeArgs;
 use crate::output::{note, print, print_json, write};
@@ -67,9 +70,9 @@ pub struct Args {
     /// Tensor at which it is cut.
     #[arg(long, value_name = "NAME", help_heading = "Network")]
     cut: Option<String>,
-    /// Profile of the cut; without one, streams are of the mode for any feature.
+    /// Profile of the cut; without one, streams are of the mode for any feature. For policy adaptive several may be given.
     #[arg(short, long, value_name = "FILE", help_heading = "Network")]
-    profile: Option<PathBuf>,
+    profile: Vec<PathBuf>,
     /// Output that is the answer [default: the first].
     #[arg(long, value_name = "NAME", help_heading = "Network")]
     model_output: Option<String>,
@@ -80,9 +83,22 @@ pub struct Args {
     rows: Option<Rows>,
     #[command(flatten)]
     normalize: NormalizeArgs,
-    /// What the device does: local (the whole network), fixed (head and stream), jpeg:Q, webp:Q or png (the image).
+    /// What the device does: local (the whole network), fixed (head and stream), jpeg:Q, webp:Q or png (the image), or
+    /// adaptive (whatever is best at the moment, by --measurements).
     #[arg(long, value_name = "NAME", value_parser = Policy::parse, default_value = "fixed", help_heading = "Device")]
     policy: Policy,
+    /// For adaptive: what was measured of the network (`narrows eval --measurements FILE`).
+    #[arg(long, value_name = "FILE", help_heading = "Device")]
+    measurements: Option<PathBuf>,
+    /// For adaptive: policy for the network's exits (`narrows exit --out FILE`).
+    #[arg(long, value_name = "FILE", help_heading = "Device")]
+    exits: Option<PathBuf>,
+    /// For adaptive: points of accuracy that a stream or image may lose against the uncut network.
+    #[arg(long, value_name = "POINTS", default_value_t = 0.5, help_heading = "Device")]
+    loss: f64,
+    /// For adaptive: images may be sent too; the server runs the whole network (`narrows serve --whole`).
+    #[arg(long, help_heading = "Device")]
+    whole: bool,
     /// Step scale of streams: smaller is finer.
     #[arg(long, value_name = "X", default_value_t = 1.0, help_heading = "Device")]
     quality: f32,
@@ -127,10 +143,18 @@ pub fn run(args: &Args) -> Result<()> {
     }
     let network = Network::load(&args.model, args.model_output.as_deref())?;
     let images = args.images.open(&network, args.rows)?;
-    let cut = args.cut.as_deref().map(|cut| network.cut(cut, images.size())).transpose()?;
-    let encoder = match &args.profile {
-        Some(path) => Encoder::with_profile(load_profile(path)?),
-        None => Encoder::plain(),
+    let size = images.size();
+    let cut = args.cut.as_deref().map(|cut| network.cut(cut, size)).transpose()?;
+    let profiles = args.profile.iter().map(|path| load_profile(path)).collect::<Result<Vec<Arc<Profile>>>>()?;
+    let encoder = match profiles.as_slice() {
+        [] => Encoder::plain(),
+        [profile] => Encoder::with_profile(profile.clone()),
+        _ if args.policy != Policy::Adaptive => bail!("several profiles are for policy adaptive"),
+        [profile, ..] => Encoder::with_profile(profile.clone()),
+    };
+    let adaptive = match args.policy {
+        Policy::Adaptive => Some(Adaptive::new(known(args, profiles)?, &network, size)?),
+        _ => None,
     };
     let name = match &args.name {
         Some(name) => name.clone(),
@@ -152,7 +176,8 @@ pub fn run(args: &Args) -> Result<()> {
         speed: args.device_speed,
         layers: Layer { threshold: args.threshold, patience: args.patience },
     };
-    let mut device = Device::new(setup, images.as_ref(), args.images.labels.is_some(), runtime);
+    let labelled = args.images.labels.is_some();
+    let mut device = Device::new(setup, images.as_ref(), labelled, runtime).adaptive(adaptive);
     let bar = progress_bar();
     bar.set_length(images.len() as u64);
     let records = device.run(args.policy, args.interval, &mut |_| bar.inc(1))?;
@@ -176,6 +201,25 @@ pub fn run(args: &Args) -> Result<()> {
         bail!("{} of {} images have no answer", summary.lost, summary.images);
     }
     Ok(())
+}
+
+/// What policy adaptive goes by.
+fn known(args: &Args, profiles: Vec<Arc<Profile>>) -> Result<Known> {
+    let path = args.measurements.as_deref();
+    let path =
+        path.context("--policy adaptive: name what `narrows eval --measurements FILE` wrote with --measurements")?;
+    let measured = measured::load(path)?;
+    let exits = match &args.exits {
+        Some(path) => {
+            let bytes = crate::files::read_bytes(path)?;
+            Some(narrows::exit::Policy::from_json(&bytes).with_context(|| format!("policy {}", path.display()))?)
+        }
+        None => None,
+    };
+    let deadline = args.deadline.as_secs_f64();
+    let conditions = Conditions { deadline, device_speed: args.device_speed, ..Conditions::default() };
+    let accuracy = measured.accuracy(Action::Local) - args.loss / 100.0;
+    Ok(Known { measured, exits, profiles, images: args.whole, goal: Goal::Delay { accuracy }, conditions })
 }
 
 fn client(args: &Args) -> Result<Client> {

@@ -10,9 +10,11 @@ use narrows::{Encoder, Info, Quality};
 use ndarray::ArrayD;
 use rten::ThreadPool;
 use tokio::runtime::Runtime;
+use tonic::Status;
+use tonic::codegen::Bytes;
 
 use crate::codecs::ImageCodec;
-use crate::device::{Policy, Record};
+use crate::device::{Adaptive, Policy, Record};
 use crate::images::Images;
 use crate::metrics::argmax;
 use crate::model::{Cut, Network, Pool};
@@ -42,24 +44,31 @@ pub struct Setup {
 
 /// A device.
 pub struct Device<'a> {
-    setup: Setup,
+    pub(super) setup: Setup,
     images: &'a dyn Images,
     labelled: bool,
-    runtime: Runtime,
-    pool: Pool,
+    pub(super) runtime: Runtime,
+    pub(super) pool: Pool,
+    pub(super) adaptive: Option<Adaptive>,
 }
 
 /// What it knows of one image while it works on it.
-struct Work {
-    record: Record,
-    due: Instant,
+pub(super) struct Work {
+    pub record: Record,
+    pub due: Instant,
 }
 
 impl<'a> Device<'a> {
     /// A device with these images; `labelled` says whether their classes mean anything.
     pub fn new(setup: Setup, images: &'a dyn Images, labelled: bool, runtime: Runtime) -> Device<'a> {
         let pool = Some(Arc::new(ThreadPool::with_num_threads(1)));
-        Device { setup, images, labelled, runtime, pool }
+        Device { setup, images, labelled, runtime, pool, adaptive: None }
+    }
+
+    /// The same device with what policy `adaptive` goes by.
+    pub fn adaptive(mut self, adaptive: Option<Adaptive>) -> Device<'a> {
+        self.adaptive = adaptive;
+        self
     }
 
     /// Answers image after image. With an interval, image `i` is due `i` intervals after the first, and its delay counts from
@@ -92,6 +101,9 @@ impl<'a> Device<'a> {
     /// The first run of each part takes longer than all others, and a device that has run for a while has had it.
     fn warm(&mut self, policy: Policy) -> Result<()> {
         let pixels = self.images.pixels(0)?;
+        if let (Policy::Adaptive, Some(adaptive)) = (policy, &mut self.adaptive) {
+            adaptive.warm(&self.setup, &pixels, &self.pool)?;
+        }
         for _ in 0..2 {
             let input = self.setup.normalize.batch(std::slice::from_ref(&pixels))?;
             match (policy, &self.setup.cut) {
@@ -134,6 +146,7 @@ impl<'a> Device<'a> {
             Policy::Local => self.local(pixels, work),
             Policy::Fixed => self.split(pixels, work),
             Policy::Image(codec) => self.image(codec, pixels, work),
+            Policy::Adaptive => self.adapt(pixels, work),
         }
     }
 
@@ -167,48 +180,96 @@ impl<'a> Device<'a> {
         let (stream, seconds) = timed(*speed, || Ok(encoder.encode(&feature, *quality)?))?;
         work.record.encode += seconds;
         work.record.from = "split".into();
-        let mut layers = Vec::new();
-        let mut from = 0;
-        for end in Info::read(&stream)?.layers {
-            layers.push(stream[from..end].to_vec());
-            from = end;
-        }
-        self.send(0, "stream", layers, work);
+        self.send(0, "stream", layers_of(&stream)?, work);
         Ok(())
     }
 
     /// Sends what was encoded, all of it or layer by layer, and keeps the answer.
     fn send(&mut self, model: usize, input: &str, parts: Vec<Vec<u8>>, work: &mut Work) {
-        let Setup { client, models, layers, .. } = &self.setup;
-        let sizes: Vec<usize> = parts.iter().map(Vec::len).collect();
-        let before = client.traffic().0;
-        let start = Instant::now();
-        let parts: Vec<_> = parts.into_iter().map(Into::into).collect();
-        let reply = self.runtime.block_on(client.stream(&models[model], input, &parts, *layers));
-        work.record.link += start.elapsed().as_secs_f64();
-        work.record.wire += client.traffic().0 - before;
+        let sending = Sending::new(&self.setup, model, input, parts);
+        let reply = self.runtime.block_on(sending.reply());
+        sending.keep(reply, work);
+    }
+}
+
+/// One message on its way.
+pub(super) struct Sending {
+    client: Client,
+    model: String,
+    input: String,
+    parts: Vec<Bytes>,
+    layers: Layer,
+    start: Instant,
+    /// Bytes that had been sent before.
+    before: u64,
+}
+
+impl Sending {
+    pub fn new(setup: &Setup, model: usize, input: &str, parts: Vec<Vec<u8>>) -> Sending {
+        Sending {
+            client: setup.client.clone(),
+            model: setup.models[model].clone(),
+            input: input.into(),
+            parts: parts.into_iter().map(Into::into).collect(),
+            layers: setup.layers,
+            start: Instant::now(),
+            before: setup.client.traffic().0,
+        }
+    }
+
+    /// Bytes of all parts.
+    pub fn bytes(&self) -> usize {
+        self.parts.iter().map(Bytes::len).sum()
+    }
+
+    /// Seconds since it began.
+    pub fn seconds(&self) -> f64 {
+        self.start.elapsed().as_secs_f64()
+    }
+
+    pub async fn reply(&self) -> Result<Reply, Status> {
+        self.client.stream(&self.model, &self.input, &self.parts, self.layers).await
+    }
+
+    /// Notes in the record what came of it.
+    pub fn keep(&self, reply: Result<Reply, Status>, work: &mut Work) {
+        self.sent(work);
         match reply {
             Ok(Reply { logits, times, attempts, layers, .. }) => {
-                work.record.payload += sizes.iter().take(if layers == 0 { sizes.len() } else { layers }).sum::<usize>();
+                let parts = if layers == 0 { self.parts.len() } else { layers };
+                work.record.payload += self.parts.iter().take(parts).map(Bytes::len).sum::<usize>();
                 work.record.server = [times.queue, times.decode, times.tail];
                 work.record.attempts = attempts;
                 work.record.layers = layers;
                 work.record.answer = logits.first().map(|logits| argmax(logits));
             }
             Err(status) => {
-                work.record.payload += sizes.iter().sum::<usize>();
+                work.record.payload += self.bytes();
                 work.record.error = Some(text(&status));
             }
         }
     }
+
+    /// Notes time and bytes of what was sent without an answer so far.
+    pub fn sent(&self, work: &mut Work) {
+        work.record.link += self.seconds();
+        work.record.wire += self.client.traffic().0 - self.before;
+    }
 }
 
-fn text(status: &tonic::Status) -> String {
+fn text(status: &Status) -> String {
     format!("{:?}: {}", status.code(), status.message())
 }
 
+/// The layers of a stream, or all of it if it has none.
+pub(super) fn layers_of(stream: &[u8]) -> Result<Vec<Vec<u8>>> {
+    let ends = Info::read(stream)?.layers;
+    let begins = std::iter::once(0).chain(ends.iter().copied());
+    Ok(begins.zip(&ends).map(|(from, &end)| stream[from..end].to_vec()).collect())
+}
+
 /// Runs work of the device; where that is slower than this machine, waits for the rest of the time. The result and seconds.
-fn timed<T>(speed: f64, work: impl FnOnce() -> Result<T>) -> Result<(T, f64)> {
+pub(super) fn timed<T>(speed: f64, work: impl FnOnce() -> Result<T>) -> Result<(T, f64)> {
     let start = Instant::now();
     let result = work()?;
     let own = start.elapsed().as_secs_f64();

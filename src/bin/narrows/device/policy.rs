@@ -11,14 +11,18 @@ pub enum Policy {
     Fixed,
     /// The image to the server, compressed.
     Image(ImageCodec),
+    /// Whatever is best at the moment: a plan from measurements, exits, layers.
+    Adaptive,
 }
 
 impl Policy {
-    /// Parses `local`, `fixed`, `jpeg:75`, `webp:70` or `png`.
+    /// Parses `adaptive`, `local`, `fixed`, `jpeg:75`, `webp:70` or `png`.
     pub fn parse(text: &str) -> Result<Policy, String> {
-        let wanted = || format!("{text:?} is no policy; there are: local, fixed, jpeg:QUALITY, webp:QUALITY, png");
+        let wanted =
+            || format!("{text:?} is no policy; there are: adaptive, local, fixed, jpeg:QUALITY, webp:QUALITY, png");
         match text.split_once(':') {
             None => match text {
+                "adaptive" => Ok(Policy::Adaptive),
                 "local" => Ok(Policy::Local),
                 "fixed" => Ok(Policy::Fixed),
                 "png" => Ok(Policy::Image(ImageCodec::Png)),
@@ -40,6 +44,7 @@ impl Policy {
 impl std::fmt::Display for Policy {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
+            Policy::Adaptive => f.write_str("adaptive"),
             Policy::Local => f.write_str("local"),
             Policy::Fixed => f.write_str("fixed"),
             Policy::Image(ImageCodec::Jpeg(quality)) => write!(f, "jpeg:{quality}"),
@@ -55,7 +60,7 @@ mod tests {
 
     #[test]
     fn policies_are_read_as_they_are_written() {
-        for text in ["local", "fixed", "jpeg:75", "webp:1", "png"] {
+        for text in ["adaptive", "local", "fixed", "jpeg:75", "webp:1", "png"] {
             assert_eq!(Policy::parse(text).unwrap().to_string(), text);
         }
         for bad in ["", "jpeg", "jpeg:0", "jpeg:101", "gif:5", "fixed:1"] {
