@@ -87,6 +87,7 @@ all = [json.load(open(f"{sys.argv[1]}/{i}.json")) for i in (1, 2, 3)]
 assert all[0]["images"] == 600 and sum(one["lost"] for one in all) == 0, all
 assert min(one["accuracy"] for one in all) > 0.88, all
 retries = sum(one["retries"] for one in all)
-assert retries >= 1, "no server was lost on the way"
+seen = open(f"{sys.argv[1]}/error.log").read()
+assert "prematurely closed" in seen or "Connection refused" in seen, "the proxy has lost no server"
 print(f"replicas: 1,800 images from 3 devices, none lost, {retries} retries: one server was killed, one ended")
 PYTHON
