@@ -29,8 +29,9 @@ demo)
 lite0)
     network=(--model "${MODEL:?the ONNX file of EfficientNet-Lite0}" --model-output logits)
     images=(--images "${PHOTOS:?the folder of photos}" --labels "$PHOTOS/labels.csv" --normalize lite)
-    cuts=(--cut /_blocks.7/Add_output_0)
-    profiles=(--profile benches/profiles/lite0-block7.safetensors)
+    cuts=(--cut /_blocks.2/Add_output_0 --cut /_blocks.4/Add_output_0 --cut /_blocks.7/Add_output_0)
+    profiles=()
+    for block in 2 4 7; do profiles+=(--profile "benches/profiles/lite0-block$block.safetensors"); done
     exits=()
     normalize=(--normalize lite)
     plan_rows=401-600; rows=601-800
