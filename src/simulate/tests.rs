@@ -221,6 +221,41 @@ fn adapting_is_no_worse_than_the_best_fixed_choice_when_the_bandwidth_drops_tenf
 }
 
 #[test]
+fn devices_learn_what_their_link_is_like() {
+    // They assume 1 Mbit/s; it is a thirtieth of that. The finest coding takes 0.9 s, the coarsest 0.12 s.
+    let scenario = Scenario {
+        link: Link::same(Trace::constant(33_000.0, 0.04)),
+        deadline: 0.6,
+        device_speed: 0.06,
+        rate: 0.5,
+        ..scenario()
+    };
+    let outcome = run(&scenario, &adaptive(&scenario, false));
+    assert!(outcome.in_time > 0.98 && outcome.accuracy_in_time > 0.75, "{outcome:?}");
+    let fixed = run(&scenario, &split(0));
+    assert!(fixed.in_time < 0.05, "{}", fixed.in_time);
+}
+
+#[test]
+fn an_outage_that_nobody_foresees_is_answered_by_the_last_exit() {
+    // Too slow to compute all of it; and for a second of every ten the link is down.
+    let trace = Trace::from_csv("seconds,bits_per_second\n0,1e6\n9,0\n10,1e6\n19,0\n20,1e6\n29,0\n", 0.04).unwrap();
+    let scenario = Scenario {
+        link: Link::shifted(trace),
+        deadline: 0.25,
+        device_speed: 0.15,
+        rate: 1.0,
+        servers: 4,
+        ..scenario()
+    };
+    let [plain, falling] = [false, true].map(|falls_back| run(&scenario, &adaptive(&scenario, falls_back)));
+    assert!(plain.in_time < 0.999 && falling.in_time > 0.9995, "{} {}", plain.in_time, falling.in_time);
+    assert!(falling.fell_back > 0.001 && falling.right_in_time > plain.right_in_time, "{falling:?}");
+    // It is only the late ones that are answered otherwise.
+    assert!((falling.bytes / plain.bytes - 1.0).abs() < 0.05, "{} {}", falling.bytes, plain.bytes);
+}
+
+#[test]
 fn what_can_not_be_simulated_is_refused() {
     let fails = |scenario: Scenario, word: &str| {
         let error = simulate(&measured(1), &scenario, &split(0)).unwrap_err().to_string();
