@@ -82,6 +82,8 @@ struct Readme;
 pub mod datagram;
 #[cfg(feature = "exit")]
 pub mod exit;
+#[cfg(feature = "link")]
+pub mod link;
 pub mod raw;
 #[cfg(feature = "simulate")]
 pub mod simulate;

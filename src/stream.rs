@@ -154,7 +154,7 @@ impl<'s> Stream<'s> {
             ContextRule::None => 0,
             _ => positions * active.next_multiple_of(2) as u64,
         };
-        Limits::check("bytes for the contexts of a row", needed, output / 8 + (2 << 20))
+        Limits::check("bytes for the contexts of a row", needed, output / 8 + (4 << 20))
     }
 
     /// How its symbols are laid out and coded.

@@ -24,6 +24,7 @@ fn warm_encoders_and_decoders_do_not_allocate() {
     let profile = Arc::new(Profile::fit(&mut samples, None, &FitOptions::default(), &mut |_| {}).unwrap());
     let encoders = [
         ("profile", Encoder::with_profile(profile.clone())),
+        ("layers", Encoder::with_profile(profile.clone()).layers(3).chunks(2).checksums(true)),
         ("plain", Encoder::plain()),
         ("packed", Encoder::packed(Packed { bits: 4, clip: Clip::Aciq })),
         ("lossless", Encoder::lossless()),

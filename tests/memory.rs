@@ -10,7 +10,7 @@ use std::sync::Arc;
 use counting::{held as held_now, peak};
 
 use half::f16;
-use narrows::{Backend, Clip, Decoder, Element, Encoder, FeatureView, Packed, Profile, Quality};
+use narrows::{Backend, Clip, Decoder, Element, Encoder, Error, FeatureView, Info, Packed, Profile, Quality};
 use ndarray::{ArrayD, IxDyn};
 
 /// Most bytes before the payload has proved itself.
@@ -62,6 +62,23 @@ fn claims_cost_nothing() {
         let mut bytes = file(&format!("2-{profile}-narrow.stream"));
         let layout = 12 + 2;
         bytes.splice(layout..layout + 4, [1, 0xff, 0x1f, 0xff, 0x1f]);
+        streams.push(bytes);
+    }
+    // Many rows on the word of a base layer without symbols, or with few, and of the layers above it.
+    for (profile, scale, layers) in [(0, 0.2, 2), (0, 16.0, 4), (1, 0.1, 3), (1, 8.0, 4), (2, 0.5, 2), (2, 30.0, 4)] {
+        let profile = &profiles()[profile];
+        let mut shape = profile.layout().shape();
+        let axes = profile.layout().axes;
+        let row = (0..4).find(|&axis| axis != axes.channels && Some(axis) != axes.batch).unwrap();
+        shape[row] += 1;
+        let array = feature::<f32>(&shape).mapv(|value| value * 20.0);
+        let view = FeatureView::from(&array).with_axes(axes);
+        let mut encoder = Encoder::with_profile(profile.clone()).layers(layers);
+        let mut bytes = encoder.encode(view, Quality::Scale(scale)).unwrap();
+        assert!(Info::read(&bytes).unwrap().layers.len() == layers);
+        // Magic, flags, hash, quality, extension, dtype and rank, axes; then a byte for each length.
+        assert_eq!(usize::from(bytes[15 + row]), shape[row]);
+        bytes.splice(15 + row..=15 + row, [0xff, 0xff, 0x07]);
         streams.push(bytes);
     }
     for backend in Backend::available() {
@@ -124,6 +141,60 @@ fn decoding_holds_little_beside_its_ends<T: Element>() {
     }
 }
 
+fn layers_are_decoded_in_little_more() {
+    // Of each profile a large map, one row, one column, many small planes; then as many chunks as there may be.
+    for (profile, scale) in profiles().into_iter().zip([4.0, 4.0, 40.0]) {
+        let axes = profile.layout().axes;
+        for (planes, rows, columns, chunks) in
+            [(1, 700, 700, 1), (1, 1, 90_000, 1), (2, 90_000, 1, 64), (300, 30, 40, 300), (65_536, 1, 3, 65_536)]
+        {
+            let mut shape = profile.layout().shape();
+            let spatial: Vec<usize> = (0..4).filter(|&axis| axis != axes.channels && axis != 0).collect();
+            (shape[0], shape[spatial[0]], shape[spatial[1]]) = (planes, rows, columns);
+            let array = feature::<u8>(&shape);
+            let encoder = Encoder::with_profile(profile.clone()).chunks(chunks);
+            for layers in [1, 4] {
+                let mut encoder = encoder.clone().layers(layers);
+                let stream = encoder.encode(FeatureView::from(&array).with_axes(axes), Quality::Scale(scale)).unwrap();
+                assert_eq!(Info::read(&stream).unwrap().layers.len(), layers, "{shape:?}");
+                let mut decoder = Decoder::new().profile(profile.clone());
+                let (result, held) = peak(|| decoder.decode(&stream));
+                let held = held + stream.len();
+                let bound = (stream.len() + array.len()) * 5 / 4 + (8 << 20);
+                println!("{shape:?} {layers} layers: {held} of {bound}");
+                assert!(held <= bound, "{shape:?} in {layers} layers: {held} > {bound}");
+                assert_eq!(result.unwrap().shape(), shape);
+            }
+        }
+    }
+}
+
+fn contexts_of_long_rows_are_bounded() {
+    // Each of four layers keeps the contexts of a row.
+    let profile = profiles().swap_remove(1);
+    for columns in [150_000, 600_000] {
+        let array = feature::<u8>(&[1, 6, 1, columns]);
+        for layers in [1, 4] {
+            let mut encoder = Encoder::with_profile(profile.clone()).layers(layers);
+            let stream = encoder.encode(&array, Quality::Scale(0.5)).unwrap();
+            assert_eq!(Info::read(&stream).unwrap().layers.len(), layers);
+            let mut decoder = Decoder::new().profile(profile.clone());
+            let (result, held) = peak(|| decoder.decode(&stream));
+            let (held, bound) = (held + stream.len(), (stream.len() + array.len()) * 5 / 4 + (8 << 20));
+            assert!(held <= bound, "{columns} columns in {layers} layers: {held} > {bound}");
+            match result {
+                Ok(decoded) => assert_eq!(decoded.shape(), array.shape()),
+                Err(error) => {
+                    assert!(
+                        matches!(error, Error::LimitExceeded { .. }) && layers == 4 && columns == 600_000,
+                        "{error}"
+                    );
+                }
+            }
+        }
+    }
+}
+
 fn a_profile_is_read_in_little_more_than_its_own_size() {
     for name in ["waves", "rectified", "bursts"] {
         let bytes = file(&format!("{name}.profile.safetensors"));
@@ -155,6 +226,8 @@ fn memory_is_bounded_by_what_is_there() {
     }
     claims_cost_nothing();
     a_profile_is_read_in_little_more_than_its_own_size();
+    layers_are_decoded_in_little_more();
+    contexts_of_long_rows_are_bounded();
     decoding_holds_little_beside_its_ends::<f32>();
     decoding_holds_little_beside_its_ends::<f16>();
     decoding_holds_little_beside_its_ends::<u8>();

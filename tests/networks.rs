@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use narrows::{Backend, Decoder, Encoder, Error, Level, Limits, Profile, Quality};
+use narrows::{Backend, Decoder, Encoder, Error, Info, Level, Limits, Profile, Quality};
 use ndarray::{ArrayD, IxDyn};
 use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView, serialize};
@@ -343,33 +343,44 @@ fn changed_networks_are_refused_or_run() {
     assert!(read > 100 && coded > 100, "{read} of 1500 were read, {coded} streams came back");
 }
 
+/// The golden streams: of several qualities, and of layers, whole and cut off.
+fn golden_streams(profile: &Arc<Profile>) -> Vec<(String, Vec<u8>)> {
+    let encode = |layers, scale| {
+        let mut encoder = Encoder::with_profile(profile.clone()).layers(layers);
+        encoder.encode(&waves(200, (11, 9)), Quality::Scale(scale)).unwrap()
+    };
+    let qualities = [("fine", 0.2), ("middle", 1.0), ("coarse", 2.5)];
+    let whole = encode(3, 0.3);
+    let layers = (1..).zip(Info::read(&whole).unwrap().layers);
+    let layers = layers.map(|(layer, end)| (format!("layers-{layer}"), whole[..end].to_vec()));
+    qualities.map(|(name, scale)| (name.to_string(), encode(1, scale))).into_iter().chain(layers).collect()
+}
+
 /// `NARROWS_WRITE_VECTORS=1` adds what is missing.
 #[test]
 fn golden_streams_with_networks_decode_for_ever() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/bottleneck");
     let path = folder.join("bottleneck.profile.safetensors");
-    if std::env::var_os("NARROWS_WRITE_VECTORS").is_some() && !path.exists() {
+    let writes = std::env::var_os("NARROWS_WRITE_VECTORS").is_some();
+    if writes && !path.exists() {
         let (integer, float) = (Draft::integer(60.0), Draft::float());
         let profile = fitted(&draft(Some(("integer", &integer)), Some(&float), 3));
         fs::create_dir_all(&folder).unwrap();
         fs::write(&path, profile.to_bytes()).unwrap();
-        for (name, scale) in [("fine", 0.2), ("middle", 1.0), ("coarse", 2.5)] {
-            let stream =
-                Encoder::with_profile(profile.clone()).encode(&waves(200, (11, 9)), Quality::Scale(scale)).unwrap();
-            let decoder = Decoder::new().profile(profile.clone()).backend(Backend::Portable);
-            let decoded = { decoder }.decode(&stream).unwrap().to_f32();
-            fs::write(folder.join(format!("{name}.stream")), &stream).unwrap();
-            let values: Vec<f32> = decoded.iter().copied().collect();
-            fs::write(folder.join(format!("{name}.feature")), le(&values, f32::to_le_bytes)).unwrap();
-        }
     }
     let profile = Arc::new(Profile::load(&path).unwrap());
-    for (name, scale) in [("fine", 0.2), ("middle", 1.0), ("coarse", 2.5)] {
-        let stream = fs::read(folder.join(format!("{name}.stream"))).unwrap();
-        let encoded =
-            Encoder::with_profile(profile.clone()).encode(&waves(200, (11, 9)), Quality::Scale(scale)).unwrap();
+    let mut features: Vec<Vec<f32>> = Vec::new();
+    for (name, encoded) in golden_streams(&profile) {
+        let [stream, feature] = ["stream", "feature"].map(|ending| folder.join(format!("{name}.{ending}")));
+        if writes && !stream.exists() {
+            let mut decoder = Decoder::new().profile(profile.clone()).backend(Backend::Portable);
+            let values: Vec<f32> = decoder.decode(&encoded).unwrap().to_f32().iter().copied().collect();
+            fs::write(&stream, &encoded).unwrap();
+            fs::write(&feature, le(&values, f32::to_le_bytes)).unwrap();
+        }
+        let stream = fs::read(stream).unwrap();
         assert_eq!(encoded, stream, "{name}");
-        let expected = fs::read(folder.join(format!("{name}.feature"))).unwrap();
+        let expected = fs::read(feature).unwrap();
         let expected: Vec<f32> = expected.as_chunks().0.iter().map(|&bytes| f32::from_le_bytes(bytes)).collect();
         for backend in backends() {
             let decoded = Decoder::new().profile(profile.clone()).backend(backend).decode(&stream).unwrap().to_f32();
@@ -377,5 +388,8 @@ fn golden_streams_with_networks_decode_for_ever() {
             assert!(error < 1e-4, "{name}: {error}");
             assert_eq!(decoded.len(), expected.len());
         }
+        features.push(expected);
     }
+    // Gains differ from quality to quality: each stream is another feature.
+    assert!((1..features.len()).all(|i| !features[..i].contains(&features[i])));
 }

@@ -17,10 +17,13 @@ fuzz_target!(|bytes: &[u8]| {
     };
     let unversioned = |header: &[u8]| [&[header[0], header[1] & !VERSION], &header[2..]].concat();
     assert_eq!(unversioned(&written), unversioned(&bytes[..length]));
-    // A good header may be followed by bad chunk lengths.
+    // A good header may be followed by bad lengths.
     let Ok(info) = info else { return };
     assert_eq!(info.header_bytes + info.payload_bytes, bytes.len());
-    assert!(length <= info.header_bytes && (info.chunks > 1 || length == info.header_bytes));
+    let layers = if written[1] & 0b111 == 0b100 { 1 + usize::from(written[12] >> 3) } else { 1 };
+    assert!(length <= info.header_bytes && (info.chunks > 1 || layers > 1 || length == info.header_bytes));
+    assert!(info.layers.is_sorted() && info.layers[0] >= info.header_bytes);
+    assert!(info.layers.len() == layers || info.layers.len() + 1 == layers && info.layers[layers - 2] >= bytes.len());
     assert!(info.lanes.is_power_of_two() && info.lanes <= 32);
     assert!(info.chunks >= 1 && info.chunks as u64 <= limits.chunks);
     if let Some(layout) = info.layout {

@@ -4,7 +4,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use narrows::{Backend, Error, Info, Mode, Quality};
-use narrows_fuzz::{CASE_BYTES, Case, Method, bits, decoder};
+use narrows_fuzz::{CASE_BYTES, Case, Method, bits, check_shape, decoder};
 
 fuzz_target!(|case: Case| {
     let feature = case.feature();
@@ -30,6 +30,21 @@ fuzz_target!(|case: Case| {
     assert_eq!((back.dtype(), back.shape()), (case.dtype, &case.shape[..]));
     let raw = case.shape.iter().product::<usize>() * case.dtype.size();
     assert!(stream.len() <= raw + 64);
+    if case.layers > 1 && info.mode == Mode::Profile {
+        // Every prefix decodes; all layers are what one layer of that quality is.
+        for &end in &info.layers {
+            check_shape(
+                &stream[..end],
+                &Ok(decoder(CASE_BYTES).decode(&stream[..end]).expect("a layer of the encoder")),
+            );
+        }
+        if let Quality::Scale(_) = case.quality
+            && let Ok(one) = case.encoder(Backend::detect()).layers(1).encode(case.view(&feature), case.quality)
+            && Info::read(&one).is_ok_and(|info| info.mode == Mode::Profile)
+        {
+            assert_eq!(bits(&decoder(CASE_BYTES).decode(&one).expect("the stream of the encoder")), bits(&back));
+        }
+    }
     if info.mode == Mode::Lossless {
         assert_eq!(bits(&back), bits(&feature));
         return;

@@ -47,6 +47,8 @@ pub struct Case {
     pub lanes: Option<usize>,
     pub rdo: bool,
     pub checksums: bool,
+    /// More than one, mostly, only with a profile; out of range now and then.
+    pub layers: usize,
 }
 
 impl<'a> Arbitrary<'a> for Case {
@@ -84,7 +86,11 @@ impl<'a> Arbitrary<'a> for Case {
         let lanes = if u.arbitrary()? { Some(*u.choose(&[1, 2, 4, 8, 16, 32, 0, 3, 64])?) } else { None };
         let (fortran, rdo, checksums, values) = (u.arbitrary()?, u.arbitrary()?, u.ratio(1, 4)?, u.arbitrary()?);
         let axes = Axes { channels, batch };
-        Ok(Case { dtype, shape, axes, fortran, values, method, quality, chunks, lanes, rdo, checksums })
+        let layers = match method {
+            Method::Profile(_) => *u.choose(&[1, 2, 3, 4, 2, 3, 4, 0, 5])?,
+            _ => 1 + usize::from(u.ratio(1, 64)?),
+        };
+        Ok(Case { dtype, shape, axes, fortran, values, method, quality, chunks, lanes, rdo, checksums, layers })
     }
 }
 
@@ -145,7 +151,7 @@ impl Case {
             Method::Packed(packed) => Encoder::packed(packed),
             Method::Lossless => Encoder::lossless(),
         };
-        let encoder = encoder.rdo(self.rdo).checksums(self.checksums).backend(backend);
+        let encoder = encoder.rdo(self.rdo).checksums(self.checksums).layers(self.layers).backend(backend);
         let encoder = self.chunks.into_iter().fold(encoder, Encoder::chunks);
         self.lanes.into_iter().fold(encoder, Encoder::lanes)
     }

@@ -14,7 +14,12 @@ pub struct Fields {
     layout: Option<[u8; 2]>,
     dims: Vec<u64>,
     chunks: Option<u64>,
+    /// What the header says of each layer but the finest: its bytes times 8, plus log2 of its lanes.
+    layers: Vec<u64>,
+    /// Of chunks, layer after layer.
     lengths: Vec<u64>,
+    /// Chunks of a layer.
+    per_layer: usize,
     params: Vec<u8>,
     /// Chunks, or byte planes with a length in front of each.
     parts: Vec<Vec<u8>>,
@@ -60,6 +65,13 @@ pub enum Patch {
     Swap(u8, u8),
     Append(u16),
     Cut(u16),
+    /// What the header says of a layer.
+    Layer(u8, u32),
+    /// The length of a layer grows or shrinks a little.
+    LayerShift(u8, i8),
+    /// The stream ends where this layer does.
+    CutLayer(u8),
+    Lanes(u8, u8),
 }
 
 struct Reader<'a>(&'a [u8]);
@@ -117,7 +129,10 @@ impl Fields {
         if extension.is_some_and(|extension| extension & 2 != 0) {
             chunks = Some(reader.varint());
         }
-        let lengths: Vec<u64> = (1..chunks.unwrap_or(1)).map(|_| reader.varint()).collect();
+        let layers: Vec<u64> = (0..extension.unwrap_or(0) >> 3).map(|_| reader.varint()).collect();
+        let per_layer = chunks.unwrap_or(1) as usize;
+        let chunk_lengths = |reader: &mut Reader| (1..per_layer).map(|_| reader.varint()).collect();
+        let mut lengths: Vec<u64> = if layers.is_empty() { chunk_lengths(&mut reader) } else { Vec::new() };
         let (mut params, mut parts, mut planes) = (Vec::new(), Vec::new(), Vec::new());
         match mode {
             1 => {
@@ -130,7 +145,18 @@ impl Fields {
             _ => {}
         }
         let mut checksum = Vec::new();
-        if mode == 3 {
+        if !layers.is_empty() {
+            for length in layers.iter().map(|field| (field >> 3) as usize).chain([usize::MAX]) {
+                let mut layer = Reader(reader.take(length.min(reader.0.len())));
+                if layer.0.is_empty() {
+                    continue;
+                }
+                let own: Vec<u64> = chunk_lengths(&mut layer);
+                own.iter().for_each(|&length| parts.push(layer.take(length as usize).to_vec()));
+                lengths.extend(own);
+                parts.push(layer.0.to_vec());
+            }
+        } else if mode == 3 {
             if extension.is_some_and(|extension| extension & 4 != 0) {
                 let (planes, last) = reader.0.split_at(reader.0.len() - 4);
                 (reader.0, checksum) = (planes, last.to_vec());
@@ -156,7 +182,9 @@ impl Fields {
             layout,
             dims,
             chunks,
+            layers,
             lengths,
+            per_layer,
             params,
             parts,
             planes,
@@ -174,7 +202,17 @@ impl Fields {
         }
         out.extend(self.extension);
         out.extend(self.layout.into_iter().flatten());
-        self.dims.iter().chain(&self.chunks).chain(&self.lengths).for_each(|&value| put_varint(value, &mut out));
+        self.dims.iter().chain(&self.chunks).chain(&self.layers).for_each(|&value| put_varint(value, &mut out));
+        if !self.layers.is_empty() {
+            let mut lengths = self.lengths.iter();
+            for parts in self.parts.chunks(self.per_layer) {
+                lengths.by_ref().take(self.per_layer - 1).for_each(|&length| put_varint(length, &mut out));
+                parts.iter().for_each(|part| out.extend_from_slice(part));
+            }
+            out.truncate(self.cut.unwrap_or(usize::MAX));
+            return out;
+        }
+        self.lengths.iter().for_each(|&value| put_varint(value, &mut out));
         out.extend_from_slice(&self.params);
         for (i, part) in self.parts.iter().enumerate() {
             if let Some(&length) = self.planes.get(i) {
@@ -191,6 +229,11 @@ impl Fields {
     fn part(&mut self, number: u8) -> Option<&mut Vec<u8>> {
         let count = self.parts.len().max(1);
         self.parts.get_mut(usize::from(number) % count)
+    }
+
+    fn layer(&mut self, number: u8) -> Option<&mut u64> {
+        let count = self.layers.len().max(1);
+        self.layers.get_mut(usize::from(number) % count)
     }
 
     fn length(&mut self, number: u8) -> Option<&mut u64> {
@@ -264,6 +307,28 @@ impl Fields {
             }
             Patch::Append(value) => self.parts.push(value.to_le_bytes().to_vec()),
             Patch::Cut(at) => self.cut = Some(usize::from(at) % (self.write().len() + 1)),
+            Patch::Layer(number, value) => {
+                if let Some(field) = self.layer(number) {
+                    *field = u64::from(value);
+                }
+            }
+            Patch::LayerShift(number, by) => {
+                if let Some(field) = self.layer(number) {
+                    *field = field.saturating_add_signed(8 * i64::from(by));
+                }
+            }
+            Patch::CutLayer(number) => {
+                let kept = 1 + usize::from(number) % self.layers.len().max(1);
+                if !self.layers.is_empty() {
+                    self.parts.truncate(kept * self.per_layer);
+                    self.lengths.truncate(kept * (self.per_layer - 1));
+                }
+            }
+            Patch::Lanes(number, log2) => {
+                if let Some(field) = self.layer(number) {
+                    *field = *field & !7 | u64::from(log2 & 7);
+                }
+            }
         }
     }
 
@@ -277,15 +342,20 @@ impl Fields {
     }
 
     fn move_border(&mut self, number: u8, by: i8) {
-        let number = usize::from(number) % self.lengths.len().max(1);
-        if number >= self.lengths.len() || number + 1 >= self.parts.len() {
+        // Between layers of one chunk, else between the chunks of the first layer.
+        let count = if self.per_layer == 1 { self.layers.len() } else { self.per_layer - 1 };
+        let number = usize::from(number) % count.max(1);
+        if number >= count || number + 1 >= self.parts.len() {
             return;
         }
         let mut both = self.parts[number].clone();
         both.extend_from_slice(&self.parts[number + 1]);
         let border = self.parts[number].len().saturating_add_signed(isize::from(by)).min(both.len());
         self.parts[number + 1] = both.split_off(border);
-        self.lengths[number] = border as u64;
+        match self.layers.get_mut(number).filter(|_| self.per_layer == 1) {
+            Some(field) => *field = (border as u64) << 3 | *field & 7,
+            None => self.lengths[number] = border as u64,
+        }
         self.parts[number] = both;
     }
 }

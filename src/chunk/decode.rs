@@ -1,6 +1,7 @@
 //! Chunks to symbols, a strip at a time.
 
 use crate::chunk::{Coding, Part, Parts, RefinementScratch};
+use crate::container::MAX_LAYERS;
 use crate::error::Result;
 use crate::kernels::Kernels;
 use crate::kernels::portable::{Neighbourhood, Source, Strip, Strips, rans_decode};
@@ -16,7 +17,7 @@ const STRIP: usize = 1 << 14;
 pub(crate) struct ChunkReader {
     near: Neighbourhood,
     symbols: Vec<i32>,
-    pub(super) refinements: Vec<RefinementScratch>,
+    pub(super) refinements: [RefinementScratch; MAX_LAYERS - 1],
 }
 
 impl Coding<'_> {

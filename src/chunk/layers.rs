@@ -16,6 +16,15 @@ pub(crate) struct RefinementScratch {
     symbols: Vec<i32>,
 }
 
+/// Buffers of a stream with layers that is encoded.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct LayerScratch {
+    /// The symbols of the layers below the finest, the finer ones first.
+    coarser: [Vec<i32>; MAX_LAYERS - 1],
+    lengths: Vec<u8>,
+    body: Vec<u8>,
+}
+
 /// One layer of a stream that is to be decoded.
 #[derive(Debug, Clone)]
 pub(crate) struct LayerParts<'s> {
@@ -55,32 +64,34 @@ pub(crate) fn encode_layers(
     header: Header,
     plans: &LayerPlans,
     symbols: &[i32],
-    workers: &mut Vec<Worker>,
+    (workers, scratch): (&mut Vec<Worker>, &mut LayerScratch),
     out: &mut Vec<u8>,
 ) -> Result<()> {
-    let count = plans.plans.len();
-    let mut coarser = Vec::with_capacity(count);
-    for layer in (1..count).rev() {
-        let mut coarse = Vec::new();
-        plans.coarsen(layer, coarser.last().map_or(symbols, Vec::as_slice), &mut coarse);
-        coarser.push(coarse);
+    let finest = plans.plans.len() - 1;
+    let LayerScratch { coarser, lengths, body } = scratch;
+    for above in 0..finest {
+        let (finer, rest) = coarser.split_at_mut(above);
+        plans.coarsen(finest - above, finer.last().map_or(symbols, Vec::as_slice), &mut rest[0]);
     }
-    // The base layer first.
-    let by_layer: Vec<&[i32]> = coarser.iter().rev().map(Vec::as_slice).chain([symbols]).collect();
+    let symbols_of = |layer: usize| match finest - layer {
+        0 => symbols,
+        above => coarser[above - 1].as_slice(),
+    };
     let head = Head::of(&header, &[], out);
-    let (mut lengths, mut body) = (Vec::new(), Vec::new());
-    for layer in 0..count {
+    lengths.clear();
+    body.clear();
+    for layer in 0..=finest {
         let start = body.len();
-        let below = layer.checked_sub(1).map(|below| by_layer[below]);
-        let lanes = encode_layer(coding, (&header, &head), plans, layer, (below, by_layer[layer]), workers, &mut body)?;
-        if layer + 1 < count {
-            Layers::write(body.len() - start, lanes, &mut lengths)?;
+        let symbols = (layer.checked_sub(1).map(symbols_of), symbols_of(layer));
+        let lanes = encode_layer(coding, (&header, &head), plans, layer, symbols, workers, body)?;
+        if layer < finest {
+            Layers::write(body.len() - start, lanes, lengths)?;
         } else {
             Header { lanes, ..header }.write(out);
         }
     }
-    out.extend_from_slice(&lengths);
-    out.extend_from_slice(&body);
+    out.extend_from_slice(lengths);
+    out.extend_from_slice(body);
     Ok(())
 }
 
@@ -169,12 +180,14 @@ pub(crate) fn decode_layers<W: AsMut<ChunkReader> + Default + Send>(
         let mut reader = std::mem::take(worker.as_mut());
         let mut scratch = std::mem::take(&mut reader.refinements);
         let result = (|| {
-            scratch.resize_with(MAX_LAYERS - 1, RefinementScratch::default);
-            let mut refiners = Vec::with_capacity(MAX_LAYERS - 1);
+            let mut refiners: [Option<Refiner<'_>>; MAX_LAYERS - 1] = Default::default();
+            let mut above = 0;
             for (((layer, part), of), scratch) in (1..).zip(finer_parts).zip(finer).zip(&mut scratch) {
                 let (Some(part), Some(of)) = (part, of) else { break };
-                refiners.push(open(coding, plans, layer, &part?, of.lanes, scratch)?);
+                refiners[above] = open(coding, plans, layer, &part?, of.lanes, scratch)?;
+                above += 1;
             }
+            let refiners = &mut refiners[..above];
             let mut failed = Ok(());
             decode_chunk(
                 coding,
@@ -184,13 +197,13 @@ pub(crate) fn decode_layers<W: AsMut<ChunkReader> + Default + Send>(
                 &mut reader,
                 &mut |strip, symbols| {
                     if failed.is_ok() {
-                        failed = refine(&mut refiners, strip, symbols, &mut |finest| sink(strip, finest, worker));
+                        failed = refine(refiners, strip, symbols, &mut |finest| sink(strip, finest, worker));
                     }
                 },
             )?;
             failed?;
             for (layer, refiner) in (1..).zip(refiners) {
-                refiner.map_or(Ok(()), |refiner| refiner.close(seed_of(coding, seed, layer, &base)))?;
+                refiner.take().map_or(Ok(()), |refiner| refiner.close(seed_of(coding, seed, layer, &base)))?;
             }
             Ok(())
         })();

@@ -19,7 +19,7 @@ pub(crate) use decode::{ChunkReader, decode, decode_chunk};
 #[cfg(feature = "gpu")]
 pub(crate) use encode::BYTES_PER_LANE;
 pub(crate) use encode::{Worker, code_chunk, cost, encode, index_chunk, lanes_for};
-pub(crate) use layers::{LayerParts, RefinementScratch, decode_layers, encode_layers};
+pub(crate) use layers::{LayerParts, LayerScratch, RefinementScratch, decode_layers, encode_layers};
 pub(crate) use parts::{Outlook, Part, Parts};
 pub(crate) use quantize::{RDO_MAX, quantize};
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::backend::Backend;
 use crate::bottleneck::{Bottleneck, Planes};
-use crate::chunk::{self, Coding, Worker};
+use crate::chunk::{self, Coding, LayerScratch, Worker};
 use crate::container::{Header, Layout, MAX_LAYERS, Mode};
 use crate::datagram::{self, Datagrams};
 use crate::error::{Error, Result};
@@ -69,6 +69,7 @@ struct Scratch {
     bottleneck: Bottleneck,
     plan: Plan,
     layers: LayerPlans,
+    layer_scratch: LayerScratch,
     /// Profile and quality index that `plan` is for.
     planned: Option<(u64, i16)>,
     params: Vec<u8>,
@@ -332,13 +333,13 @@ impl Encoder {
         let code = |index: i16, scratch: &mut Scratch, out: &mut Vec<u8>| {
             out.clear();
             let header = Header { profile: Some((profile.hash, index)), ..header };
-            let Scratch { plan, layers, symbols, workers, .. } = scratch;
+            let Scratch { plan, layers, layer_scratch, symbols, workers, .. } = scratch;
             if let Some(options) = datagrams {
                 return datagram::pack((profile, index), &layout, (&blocks, symbols), options, out);
             }
             if header.layers > 1 {
                 layers.set(profile, index, header.layers);
-                return chunk::encode_layers(&coding, header, layers, symbols, workers, out);
+                return chunk::encode_layers(&coding, header, layers, symbols, (workers, layer_scratch), out);
             }
             chunk::encode(&coding, header, &[], plan, symbols, workers, out)
         };

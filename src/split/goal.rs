@@ -41,6 +41,7 @@ pub struct Estimate {
 const EQUAL: f64 = 1e-9;
 
 /// Place of an estimate in the order of a goal, the least first: how well it does what is asked, then two quantities.
+/// Accuracies are negated, so that more is less: a quantity below 0 is one.
 #[derive(Debug, Clone, Copy, PartialEq, PartialOrd)]
 pub(crate) struct Rank {
     class: u8,

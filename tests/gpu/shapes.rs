@@ -202,3 +202,32 @@ fn an_encoder_of_the_cpu_with_a_gpu_beside_it() {
         assert!(known >= 4096);
     }
 }
+
+#[test]
+fn layers_are_coded_on_the_processor() {
+    for device in devices() {
+        for name in ["waves", "bursts"] {
+            let profile = profile(name);
+            let feature = array::<f32>(&profile.layout().shape(), 9, 20.0);
+            let view = || FeatureView::from(&feature).with_axes(profile.layout().axes);
+            for (layers, chunks) in [(2, 1), (3, 2), (4, 1)] {
+                let encoder = cpu_encoder(Some(&profile), Options { chunks: Some(chunks), ..DEFAULT }).layers(layers);
+                let stream = encoder.clone().encode(view(), Quality::Scale(0.3)).unwrap();
+                let attached = encoder.gpu(&device, true, false).encode(view(), Quality::Scale(0.3));
+                assert_eq!(attached.as_ref(), Ok(&stream), "{name}");
+                let ends = narrows::Info::read(&stream).unwrap().layers;
+                assert_eq!(ends.len(), layers);
+                for end in ends {
+                    let expected = cpu_decoder(Some(&profile)).decode(&stream[..end]).unwrap();
+                    let attached = cpu_decoder(Some(&profile)).gpu(&device, true, false).decode(&stream[..end]);
+                    assert!(bits(&attached.unwrap()) == bits(&expected), "{name} to {end}");
+                    let mut decoder = gpu_decoder(&device, Some(&profile));
+                    assert!(bits(&decoder.decode(&stream[..end]).unwrap()) == bits(&expected), "{name} to {end}");
+                    let target =
+                        FeatureBuffer::new(buffer(&device, &vec![0; 4 * feature.len()]), feature.shape(), Dtype::F32);
+                    assert!(matches!(decoder.decode_into(&stream[..end], &target), Err(Error::Unsupported { .. })));
+                }
+            }
+        }
+    }
+}

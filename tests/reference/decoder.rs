@@ -23,6 +23,7 @@ pub struct Decoded { pub dtype: &'static str, pub shape: Vec<usize>, pub bytes: 
 type Result<T> = std::result::Result<T, Kind>;
 
 const DTYPES: [(&str, usize); 5] = [("f32", 4), ("f16", 2), ("bf16", 2), ("i8", 1), ("u8", 1)];
+
 fn refuse_if(condition: bool, kind: Kind) -> Result<()> {
     if condition { Err(kind) } else { Ok(()) }
 }

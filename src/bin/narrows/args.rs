@@ -3,11 +3,11 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::Args;
 use narrows::{Backend, Profile};
 
-use crate::images::{Folder, Rows};
+use crate::images::{Folder, Images, Rows, Sheet};
 use crate::model::Network;
 
 /// Labelled images.
@@ -15,20 +15,33 @@ use crate::model::Network;
 #[command(next_help_heading = "Images")]
 pub struct ImageArgs {
     /// Folder of images (.png .jpg .jpeg .webp). They are resized and centre-cropped only if their
-    /// size is not that of the input of the network.
+    /// size is not that of the input of the network. Or one image, a sheet of square tiles of that size.
     #[arg(long, value_name = "DIR")]
     pub images: Option<PathBuf>,
     /// Label file: CSV with a header, a column `file` and the class index (from 0) in a column
-    /// `label` or `imagenet_index0`; or lines `file,class` without a header.
+    /// `label` or `imagenet_index0`; or lines `file,class` without a header. For a sheet: a class a line, in the
+    /// order of the tiles, row by row.
     #[arg(long, value_name = "FILE")]
     pub labels: Option<PathBuf>,
 }
 
 impl ImageArgs {
-    /// Opens the folder, for a network.
-    pub fn open(&self, network: &Network, rows: Option<Rows>) -> Result<Folder> {
-        let folder = self.images.as_deref().context("name the folder of images with --images DIR")?;
-        Folder::open(folder, self.labels.as_deref(), rows, network.input_size)
+    /// Opens the images, for a network.
+    pub fn open(&self, network: &Network, rows: Option<Rows>) -> Result<Box<dyn Images>> {
+        let path = self.images.as_deref().context("name the folder of images with --images DIR")?;
+        if !path.is_file() {
+            return Ok(Box::new(Folder::open(path, self.labels.as_deref(), rows, network.input_size)?));
+        }
+        let labels = self.labels.as_deref().context("a sheet of images needs its labels: --labels FILE")?;
+        let text =
+            std::fs::read_to_string(labels).with_context(|| format!("cannot read the labels {}", labels.display()))?;
+        let (height, width) = network.input_size.context("a sheet needs a network whose input has a fixed size")?;
+        if height != width {
+            bail!("the tiles of a sheet are square, the input of the network is {height}x{width}");
+        }
+        let bytes = crate::files::read_bytes(path)?;
+        let sheet = Sheet::open(&bytes, &text, width as u32, rows).with_context(|| path.display().to_string())?;
+        Ok(Box::new(sheet))
     }
 }
 

@@ -41,9 +41,10 @@ impl ConditionArgs {
     }
 }
 
-/// `37.5k`, `1M`, `2.5Mbit/s`, `64000`.
+/// `37.5k`, `1M`, `1Mbit`, `2.5Mbit/s`, `64000`.
 pub fn parse_bandwidth(text: &str) -> Result<f64, String> {
-    let number = text.strip_suffix("bit/s").or(text.strip_suffix("bps")).unwrap_or(text).trim_end();
+    let number = text.strip_suffix("/s").unwrap_or(text);
+    let number = number.strip_suffix("bit").or(text.strip_suffix("bps")).unwrap_or(text).trim_end();
     let (number, factor) = match number.chars().last() {
         Some('k' | 'K') => (&number[..number.len() - 1], 1e3),
         Some('M') => (&number[..number.len() - 1], 1e6),
@@ -105,7 +106,7 @@ mod tests {
 
     #[test]
     fn bandwidths_and_times_are_read_and_written() {
-        let read = ["37.5k", "1M", "2.5 Mbit/s", "64000", "1G", "300bps"].map(|text| parse_bandwidth(text).unwrap());
+        let read = ["37.5k", "1Mbit", "2.5 Mbit/s", "64000", "1G", "300bps"].map(|text| parse_bandwidth(text).unwrap());
         assert_eq!(read, [37_500.0, 1e6, 2.5e6, 64_000.0, 1e9, 300.0]);
         let read = ["40ms", "0.5s", "200us", "0", "1 s"].map(|text| parse_seconds(text).unwrap());
         assert_eq!(read, [0.04, 0.5, 0.0002, 0.0, 1.0]);

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result, bail};
-use image::RgbImage;
 use image::imageops::{self, FilterType};
+use image::{ImageFormat, RgbImage};
 use jpeg_decoder::PixelFormat;
 
 use crate::output::note;
@@ -26,6 +26,8 @@ pub trait Images: Sync {
     fn pixels(&self, i: usize) -> Result<RgbImage>;
     /// Class of one image.
     fn label(&self, i: usize) -> usize;
+    /// Height and width of the images as the network gets them.
+    fn size(&self) -> (usize, usize);
 }
 
 /// Rows of a label file to use: 1-based, both ends included.
@@ -70,8 +72,7 @@ impl std::fmt::Display for Rows {
 /// Images of a folder.
 pub struct Folder {
     files: Vec<(PathBuf, usize)>,
-    /// Height and width of the images as the network gets them.
-    pub size: (usize, usize),
+    size: (usize, usize),
     resized: AtomicBool,
 }
 
@@ -158,6 +159,10 @@ impl Images for Folder {
     fn label(&self, i: usize) -> usize {
         self.files[i].1
     }
+
+    fn size(&self) -> (usize, usize) {
+        self.size
+    }
 }
 
 /// Most bytes of the pixels of an image: about 89 megapixels of RGB.
@@ -184,6 +189,41 @@ pub fn decode(bytes: &[u8]) -> Result<RgbImage> {
     RgbImage::from_raw(u32::from(info.width), u32::from(info.height), pixels).context("a JPEG with pixels missing")
 }
 
+/// Decodes a JPEG, PNG or WebP of this size; another is refused before its pixels take memory. WebP goes through libwebp,
+/// as in the other commands.
+pub fn decode_sized(bytes: &[u8], wanted: (u32, u32)) -> Result<RgbImage> {
+    let reader = image::ImageReader::new(Cursor::new(bytes)).with_guessed_format()?;
+    let format = reader.format();
+    let size = match format {
+        Some(ImageFormat::Jpeg) => {
+            let mut decoder = jpeg_decoder::Decoder::new(bytes);
+            decoder.read_info()?;
+            let info = decoder.info().context("a JPEG without a frame")?;
+            (u32::from(info.width), u32::from(info.height))
+        }
+        Some(ImageFormat::Png | ImageFormat::WebP) => reader.into_dimensions()?,
+        _ => bail!("it is no JPEG, PNG or WebP"),
+    };
+    if size != wanted {
+        bail!("it is {}x{}, the network takes {}x{}", size.0, size.1, wanted.0, wanted.1);
+    }
+    let image = match format {
+        Some(ImageFormat::WebP) => {
+            let decoded = webp::Decoder::new(bytes).decode().context("it is no WebP that libwebp reads")?;
+            let pixels = match decoded.is_alpha() {
+                true => decoded.as_chunks::<4>().0.iter().flat_map(|&[r, g, b, _]| [r, g, b]).collect(),
+                false => decoded.to_vec(),
+            };
+            RgbImage::from_raw(decoded.width(), decoded.height(), pixels).context("a WebP with pixels missing")?
+        }
+        _ => decode(bytes)?,
+    };
+    if image.dimensions() != wanted {
+        bail!("its size is not what its header says");
+    }
+    Ok(image)
+}
+
 /// Resizes so that the shorter side fits, then cuts the centre out.
 fn fit_size(image: &RgbImage, (width, height): (u32, u32)) -> RgbImage {
     let (own_width, own_height) = (f64::from(image.width()), f64::from(image.height()));
@@ -199,16 +239,26 @@ pub struct Sheet {
     image: RgbImage,
     labels: Vec<usize>,
     side: u32,
+    /// Tiles before the first that is used.
+    skip: usize,
 }
 
 impl Sheet {
-    /// Opens a sheet from the bytes of an image and of a text with one label a line.
-    pub fn open(image: &[u8], labels: &str, side: u32) -> Result<Sheet> {
+    /// Opens a sheet from the bytes of an image and of a text with one label a line; only these tiles of it.
+    pub fn open(image: &[u8], labels: &str, side: u32, rows: Option<Rows>) -> Result<Sheet> {
         let image = decode(image).context("the sheet of images")?;
         let labels = labels.lines().map(|line| line.trim().parse().context("a label of the sheet"));
-        let sheet = Sheet { image, labels: labels.collect::<Result<_>>()?, side };
+        let mut sheet = Sheet { image, labels: labels.collect::<Result<_>>()?, side, skip: 0 };
         if sheet.labels.len() > (sheet.columns() * (sheet.image.height() / side)) as usize {
             bail!("the sheet has fewer tiles than labels");
+        }
+        if let Some(rows) = rows {
+            if rows.last > sheet.labels.len() {
+                bail!("rows {rows} are asked for, there are {}", sheet.labels.len());
+            }
+            sheet.skip = rows.first - 1;
+            sheet.labels.truncate(rows.last);
+            sheet.labels.drain(..sheet.skip);
         }
         Ok(sheet)
     }
@@ -224,13 +274,18 @@ impl Images for Sheet {
     }
 
     fn pixels(&self, i: usize) -> Result<RgbImage> {
-        let (row, column) = (i as u32 / self.columns(), i as u32 % self.columns());
+        let tile = (self.skip + i) as u32;
+        let (row, column) = (tile / self.columns(), tile % self.columns());
         let side = self.side;
         Ok(imageops::crop_imm(&self.image, column * side, row * side, side, side).to_image())
     }
 
     fn label(&self, i: usize) -> usize {
         self.labels[i]
+    }
+
+    fn size(&self) -> (usize, usize) {
+        (self.side as usize, self.side as usize)
     }
 }
 

@@ -5,10 +5,13 @@ mod bd;
 mod codecs;
 mod commands;
 mod conditions;
+mod device;
 mod files;
 mod fitting;
 mod graph;
 mod images;
+mod logs;
+mod lossy;
 mod measure;
 mod measured;
 mod measurements;
@@ -19,7 +22,9 @@ mod normalize;
 mod output;
 mod report;
 mod study;
+mod tails;
 mod timing;
+mod units;
 
 use std::io::ErrorKind;
 use std::process::ExitCode;
@@ -27,7 +32,9 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
-use commands::{completions, decode, demo, encode, eval, exit, fit, inspect, plan, simulate};
+use commands::{
+    completions, decode, demo, encode, eval, exit, fit, inspect, loss, offload, plan, serve, shape, simulate,
+};
 
 const ABOUT: &str = "Codec for neural feature maps
 
@@ -74,10 +81,18 @@ enum Command {
     Inspect(inspect::Args),
     /// Measure bytes against accuracy, beside JPEG, WebP and PNG of the input.
     Eval(eval::Args),
+    /// Measure accuracy over a link that loses datagrams.
+    Loss(loss::Args),
     /// Find the best cut and coding for given conditions; draw delay over bandwidth.
     Plan(plan::Args),
     /// Fit a policy for early exits, and measure it beside simpler rules.
     Exit(exit::Args),
+    /// Serve the tail of a network over gRPC (Open Inference Protocol).
+    Serve(serve::Args),
+    /// Classify images through a server: head, stream, tail; beside JPEG, WebP and the device alone.
+    Offload(offload::Args),
+    /// Shape a link: pass connections on at a bandwidth, with a delay and losses.
+    Shape(shape::Args),
     /// Simulate a fleet of devices and its servers on changing links.
     Simulate(simulate::Args),
     /// Show it all on the built-in network and 1,000 images (the default).
@@ -93,8 +108,12 @@ fn run(cli: Cli) -> Result<()> {
         Some(Command::Decode(args)) => decode::run(&args),
         Some(Command::Inspect(args)) => inspect::run(&args),
         Some(Command::Eval(args)) => eval::run(&args),
+        Some(Command::Loss(args)) => loss::run(&args),
         Some(Command::Plan(args)) => plan::run(&args),
         Some(Command::Exit(args)) => exit::run(&args),
+        Some(Command::Serve(args)) => serve::run(&args),
+        Some(Command::Offload(args)) => offload::run(&args),
+        Some(Command::Shape(args)) => shape::run(&args),
         Some(Command::Simulate(args)) => simulate::run(&args),
         Some(Command::Demo(args)) => demo::run(&args),
         Some(Command::Completions(args)) => completions::run::<Cli>(&args),

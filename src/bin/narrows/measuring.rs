@@ -11,7 +11,7 @@ use narrows::{Backend, Profile};
 use crate::args::{BackendArgs, ImageArgs, backend_text, load_profile};
 use crate::codecs::{FeatureCodec, ImageCodec};
 use crate::fitting::{FitArgs, fit_network, progress_bar};
-use crate::images::{Folder, Rows};
+use crate::images::{Images, Rows};
 use crate::measure::{Job, Measured};
 use crate::measurements::{measurements, processor};
 use crate::model::{Cut, Exit, Network};
@@ -84,7 +84,7 @@ pub struct MeasureArgs {
 /// A network with its images, cuts and profiles, ready to be measured.
 pub struct Setup {
     pub network: Network,
-    pub images: Folder,
+    pub images: Box<dyn Images>,
     pub normalize: Normalize,
     pub cuts: Vec<Cut>,
     /// The profile of each cut, if it has one.
@@ -113,7 +113,7 @@ impl Setup {
         let network = Network::load(model, args.model_output.as_deref())?;
         let normalize = args.normalize.resolve()?;
         let images = args.images.open(&network, args.rows)?;
-        let cuts = choose(&network, images.size)?;
+        let cuts = choose(&network, images.size())?;
         let exits = args.exit.iter().map(|name| network.exit(name)).collect::<Result<Vec<Exit>>>()?;
         let profiles = profiles(args, &network, &cuts, normalize, out)?;
         for (cut, profile) in cuts.iter().zip(&profiles) {
@@ -134,7 +134,7 @@ impl Setup {
         let codecs = |(cut, profile): (&Cut, _)| (cut.clone(), feature_codecs(args, baselines, profile, &self.backend));
         Job {
             network: &self.network,
-            images: &self.images,
+            images: &*self.images,
             normalize: self.normalize,
             image_codecs: image_codecs(baselines),
             cuts: self.cuts.iter().zip(&self.profiles).map(codecs).collect(),
@@ -186,7 +186,7 @@ fn profiles(
     let images = args.images.open(network, Some(rows))?;
     let fit = |(i, cut): (usize, &Cut)| {
         note(format!("fitting at {} on rows {rows}", cut.name));
-        let profile = fit_network(network, cut, &images, normalize, None, &args.fit.options())?;
+        let profile = fit_network(network, cut, &*images, normalize, None, &args.fit.options())?;
         if let Some(folder) = out {
             std::fs::create_dir_all(folder)?;
             write(&folder.join(format!("profile{}.safetensors", i + 1)), &profile.to_bytes())?;

@@ -51,6 +51,19 @@ pub struct Exit {
     from: Vec<NodeId>,
 }
 
+/// How far a run has come: the input and the values that are known.
+pub struct Stages(Vec<(NodeId, ArrayD<f32>)>);
+
+impl Stages {
+    fn get(&self, wanted: NodeId) -> Option<&ArrayD<f32>> {
+        self.0.iter().find(|(id, _)| *id == wanted).map(|(_, array)| array)
+    }
+
+    fn all(&self) -> Vec<(NodeId, &ArrayD<f32>)> {
+        self.0.iter().map(|(id, array)| (*id, array)).collect()
+    }
+}
+
 /// The answer of a network to one input: a score for each class.
 pub type Logits = Vec<f32>;
 
@@ -165,6 +178,11 @@ impl Network {
         self.fixed_batch.unwrap_or(wanted).max(1)
     }
 
+    /// Most items of one run.
+    pub fn most(&self) -> usize {
+        self.fixed_batch.map_or(usize::MAX, |fixed| fixed.max(1))
+    }
+
     /// Runs a batch of inputs [n, 3, h, w]: the logits of each, the features at the cuts, the logits of the exits.
     pub fn run(&self, batch: &ArrayD<f32>, cuts: &[&Cut], exits: &[&Exit], pool: &Pool) -> Result<Answers> {
         let mut outputs = vec![self.output];
@@ -191,6 +209,38 @@ impl Network {
     pub fn branch(&self, from: &[ArrayD<f32>], exit: &Exit, pool: &Pool) -> Result<Vec<Logits>> {
         let from: Vec<_> = exit.from.iter().copied().zip(from).collect();
         let arrays = self.run_from(&from, &[exit.id], pool)?;
+        Ok(rows(arrays.first().context("the model gave no output")?))
+    }
+
+    /// A run that begins with a batch of inputs and may stop at exits.
+    pub fn begin(&self, batch: ArrayD<f32>) -> Stages {
+        Stages(vec![(self.input, batch)])
+    }
+
+    /// Goes on from where a run is to an exit: its logits.
+    pub fn to_exit(&self, stages: &mut Stages, exit: &Exit, pool: &Pool) -> Result<Vec<Logits>> {
+        let missing = exit.from.iter().copied().filter(|&id| stages.get(id).is_none());
+        let wanted: Vec<NodeId> = missing.chain([exit.id]).collect();
+        let mut arrays = self.run_from(&stages.all(), &wanted, pool)?;
+        let logits = arrays.pop().context("the model gave no output")?;
+        stages.0.extend(wanted.into_iter().zip(arrays));
+        Ok(rows(&logits))
+    }
+
+    /// Goes on from where a run is to a cut: the features there.
+    pub fn to_cut(&self, stages: &mut Stages, cut: &Cut, pool: &Pool) -> Result<ArrayD<f32>> {
+        if let Some(features) = stages.get(cut.id) {
+            return Ok(features.clone());
+        }
+        let features = self.run_from(&stages.all(), &[cut.id], pool)?.into_iter().next();
+        let features = features.context("the model gave no output")?;
+        stages.0.push((cut.id, features.clone()));
+        Ok(features)
+    }
+
+    /// Goes on from where a run is to the answer: the logits of each input.
+    pub fn to_end(&self, stages: &Stages, pool: &Pool) -> Result<Vec<Logits>> {
+        let arrays = self.run_from(&stages.all(), &[self.output], pool)?;
         Ok(rows(arrays.first().context("the model gave no output")?))
     }
 

@@ -1,6 +1,6 @@
 //! `narrows demo`: the whole chain on a built-in network and images.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -41,6 +41,10 @@ pub struct Args {
     /// Where the page with the plots goes.
     #[arg(long, value_name = "FILE", default_value = "narrows-demo.html")]
     out: PathBuf,
+    /// Write the network, its profiles, the images and their labels into this folder in place of the demo, to try the other
+    /// commands on.
+    #[arg(long, value_name = "DIR")]
+    export: Option<PathBuf>,
     /// Workers [default: one a core].
     #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
     threads: usize,
@@ -54,9 +58,12 @@ pub struct Args {
 /// Runs the demo.
 pub fn run(args: &Args) -> Result<()> {
     let start = Instant::now();
+    if let Some(folder) = &args.export {
+        return export(folder);
+    }
     let backend = args.backend.open()?;
     let network = Network::from_bytes(NETWORK.to_vec(), Some(OUTPUT)).context("the built-in network")?;
-    let images = Sheet::open(IMAGES, LABELS, SIDE)?;
+    let images = Sheet::open(IMAGES, LABELS, SIDE, None)?;
     let cut = network.cut(CUT, (SIDE as usize, SIDE as usize))?;
     let profile = Arc::new(Profile::from_bytes(PROFILE).context("the built-in profile")?);
     let bottleneck = Arc::new(Profile::from_bytes(BOTTLENECK).context("the built-in bottleneck")?);
@@ -110,6 +117,32 @@ pub fn run(args: &Args) -> Result<()> {
     }
     print(format!("{}\n\n{}", report.text(), wrap(&take_away(&report))))?;
     note(format!("\n{} written, {:.1} s in all", args.out.display(), start.elapsed().as_secs_f64()));
+    Ok(())
+}
+
+/// Writes what the demo is made of as files: network.onnx, profile.safetensors, bottleneck.safetensors, images/0001.png and
+/// so on, and labels.csv.
+fn export(folder: &Path) -> Result<()> {
+    let images = Sheet::open(IMAGES, LABELS, SIDE, None)?;
+    let pictures = folder.join("images");
+    std::fs::create_dir_all(&pictures).with_context(|| format!("cannot make the folder {}", pictures.display()))?;
+    let mut labels = String::from("file,label\n");
+    for i in 0..images.len() {
+        let name = format!("{:04}.png", i + 1);
+        write(&pictures.join(&name), &ImageCodec::Png.encode(&images.pixels(i)?)?)?;
+        labels += &format!("{name},{}\n", images.label(i));
+    }
+    write(&folder.join("labels.csv"), labels.as_bytes())?;
+    for (name, bytes) in
+        [("network.onnx", NETWORK), ("profile.safetensors", PROFILE), ("bottleneck.safetensors", BOTTLENECK)]
+    {
+        write(&folder.join(name), bytes)?;
+    }
+    note(format!(
+        "{}: network.onnx (cut {CUT}, output {OUTPUT}, --normalize cifar10), two profiles, {} images, labels.csv",
+        folder.display(),
+        images.len()
+    ));
     Ok(())
 }
 

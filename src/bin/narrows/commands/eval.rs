@@ -9,7 +9,6 @@ use ndarray::Axis;
 
 use crate::codecs::FeatureCodec;
 use crate::fitting::progress_bar;
-use crate::images::Images;
 use crate::measure::Job;
 use crate::measuring::{Baseline, MeasureArgs, Setup};
 use crate::model::Cut;

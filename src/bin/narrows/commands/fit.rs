@@ -9,7 +9,7 @@ use serde_json::json;
 
 use crate::args::ImageArgs;
 use crate::fitting::{FitArgs, FitSamples, fit_network, progress_bar, show};
-use crate::images::{Images, Rows};
+use crate::images::Rows;
 use crate::model::Network;
 use crate::normalize::NormalizeArgs;
 use crate::output::{note, print_json, shape_text, thousands, write};
@@ -81,9 +81,9 @@ pub fn run(args: &Args) -> Result<()> {
             let network = Network::load(model, args.model_output.as_deref())?;
             let normalize = args.normalize.resolve()?;
             let images = args.images.open(&network, args.rows)?;
-            let cut = network.cut(cut, images.size)?;
+            let cut = network.cut(cut, images.size())?;
             let gradients = args.gradients.as_deref();
-            (fit_network(&network, &cut, &images, normalize, gradients, &options)?, images.len())
+            (fit_network(&network, &cut, &*images, normalize, gradients, &options)?, images.len())
         }
         _ if args.features.is_empty() => {
             bail!("give a model (--model, --cut, --images) or files with sample features; see narrows fit --help")
@@ -138,8 +138,8 @@ fn refit(args: &Args) -> Result<(Profile, usize)> {
         (Some(model), Some(cut)) => {
             let network = Network::load(model, args.model_output.as_deref())?;
             let images = args.images.open(&network, args.rows)?;
-            let cut = network.cut(cut, images.size)?;
-            FitSamples::from_network(&network, &cut, &images, args.normalize.resolve()?, &bar)?
+            let cut = network.cut(cut, images.size())?;
+            FitSamples::from_network(&network, &cut, &*images, args.normalize.resolve()?, &bar)?
         }
         _ if args.features.is_empty() => bail!("--refit needs a model with images, or files with sample features"),
         _ => FitSamples::from_files(&args.features, args.batch)?,

@@ -1,0 +1,303 @@
+//! `narrows loss`: accuracy over a link that loses datagrams.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use anyhow::{Context, Result, anyhow, bail};
+use narrows::datagram::{Assembler, Concealment, Datagrams};
+use narrows::{Encoder, Feature, Profile, Quality};
+use ndarray::ArrayD;
+use rten::ThreadPool;
+use serde_json::json;
+
+use crate::args::{ImageArgs, load_profile};
+use crate::fitting::progress_bar;
+use crate::images::{Images, Rows};
+use crate::lossy::LossyLink;
+use crate::metrics::argmax;
+use crate::model::{Cut, Network, Pool, stack};
+use crate::normalize::{Normalize, NormalizeArgs};
+use crate::output::{print, print_json};
+use crate::report::align;
+
+const EXAMPLES: &str = "\
+Examples:
+  narrows loss --model net.onnx --cut NAME --profile p.safetensors --images photos --labels labels.csv \\
+      --rows 401-1000 --normalize imagenet
+  narrows loss ... --bytes 100 --parts 16 --burst 4 --losses 0,0.2,0.4
+
+A feature is sent as datagrams that decode alone. The table says how often the answer is right if a share of them is lost, each
+on its own or in bursts (Gilbert's model), with nothing done about it or with what is missing sent once more, and with lost
+parts concealed by the profile's means or by their neighbours. `stream` is what is left where a stream in as many
+packets needs all of them. An image of which nothing arrives has no answer, which counts as wrong.";
+
+/// Measure accuracy over a link that loses datagrams.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Args {
+    /// The network (.onnx).
+    #[arg(long, value_name = "FILE", help_heading = "Network")]
+    model: PathBuf,
+    /// Tensor at which it is cut.
+    #[arg(long, value_name = "NAME", help_heading = "Network")]
+    cut: String,
+    /// Output that is the answer [default: the first].
+    #[arg(long, value_name = "NAME", help_heading = "Network")]
+    model_output: Option<String>,
+    /// Profile of the cut.
+    #[arg(short, long, value_name = "FILE", help_heading = "Network")]
+    profile: PathBuf,
+    #[command(flatten)]
+    images: ImageArgs,
+    /// Rows of the label file to measure on [default: all].
+    #[arg(long, value_name = "A-B", value_parser = Rows::parse, help_heading = "Images")]
+    rows: Option<Rows>,
+    #[command(flatten)]
+    normalize: NormalizeArgs,
+    /// Step scale: smaller is finer.
+    #[arg(long, value_name = "X", default_value_t = 1.0, help_heading = "Link")]
+    quality: f32,
+    /// Most bytes of a datagram.
+    #[arg(long, value_name = "N", default_value_t = 1200, help_heading = "Link")]
+    bytes: usize,
+    /// Datagrams of a feature, at least.
+    #[arg(long, value_name = "N", default_value_t = 8, help_heading = "Link")]
+    parts: usize,
+    /// Shares that are lost.
+    #[arg(long, value_name = "X,X,...", value_delimiter = ',', help_heading = "Link",
+        default_values_t = [0.0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6])]
+    losses: Vec<f64>,
+    /// Mean length of a burst.
+    #[arg(long, value_name = "X", default_value_t = 3.0, help_heading = "Link")]
+    burst: f64,
+    /// Where the chance begins.
+    #[arg(long, value_name = "N", default_value_t = 1, help_heading = "Link")]
+    seed: u64,
+    /// Workers [default: one a core].
+    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
+    threads: usize,
+    /// Print the table as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// One way to lose and to make up for it.
+#[derive(Debug, Clone, Copy)]
+struct Case {
+    loss: f64,
+    /// Mean length of a burst; 1 for datagrams that are lost each on its own.
+    burst: f64,
+    /// Whether what is missing is sent once more.
+    again: bool,
+}
+
+/// What came of the images.
+#[derive(Debug, Clone, Copy, Default)]
+struct Tally {
+    /// Right answers: with means, with neighbours, and of streams that need all packets.
+    right: [usize; 3],
+    /// Those of the uncut network.
+    same: [usize; 3],
+    bytes: usize,
+}
+
+struct Job<'a> {
+    args: &'a Args,
+    network: &'a Network,
+    images: &'a dyn Images,
+    normalize: Normalize,
+    cut: &'a Cut,
+    profile: Arc<Profile>,
+    cases: Vec<Case>,
+}
+
+/// Measures.
+pub fn run(args: &Args) -> Result<()> {
+    if args.images.labels.is_none() {
+        bail!("name the label file with --labels FILE: without labels there is no accuracy to measure");
+    }
+    if let Some(bad) = args.losses.iter().find(|loss| !(0.0..0.99).contains(*loss)) {
+        bail!("--losses takes shares from 0 to below 0.99, not {bad}");
+    }
+    if !(args.burst >= 1.0 && args.burst.is_finite()) {
+        bail!("--burst takes a mean length of 1 or more, not {}", args.burst);
+    }
+    let network = Network::load(&args.model, args.model_output.as_deref())?;
+    let images = args.images.open(&network, args.rows)?;
+    let cut = network.cut(&args.cut, images.size())?;
+    let profile = load_profile(&args.profile)?;
+    let bursts = if args.burst > 1.0 { vec![1.0, args.burst] } else { vec![1.0] };
+    let each = |loss: &f64| {
+        let loss = *loss;
+        bursts.iter().flat_map(move |&burst| [false, true].map(|again| Case { loss, burst, again })).collect::<Vec<_>>()
+    };
+    let cases = args.losses.iter().flat_map(each).filter(|case| case.loss > 0.0 || (case.burst == 1.0 && !case.again));
+    let job = Job {
+        args,
+        network: &network,
+        images: &*images,
+        normalize: args.normalize.resolve()?,
+        cut: &cut,
+        profile,
+        cases: cases.collect(),
+    };
+    let tallies = job.run()?;
+    report(args, &job.cases, &tallies, images.len())
+}
+
+impl Job<'_> {
+    /// All images, on all workers.
+    fn run(&self) -> Result<Vec<Tally>> {
+        let threads = match self.args.threads {
+            0 => std::thread::available_parallelism().map_or(1, usize::from),
+            threads => threads,
+        };
+        let bar = progress_bar();
+        bar.set_length(self.images.len() as u64);
+        let next = AtomicUsize::new(0);
+        let work = || -> Result<Vec<Tally>> {
+            let pool: Pool = (threads > 1).then(|| Arc::new(ThreadPool::with_num_threads(1)));
+            let mut tallies = vec![Tally::default(); self.cases.len()];
+            loop {
+                let image = next.fetch_add(1, Ordering::Relaxed);
+                if image >= self.images.len() {
+                    return Ok(tallies);
+                }
+                self.image(image, &pool, &mut tallies)?;
+                bar.inc(1);
+            }
+        };
+        let results: Vec<Result<Vec<Tally>>> = std::thread::scope(|scope| {
+            let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+            workers
+                .into_iter()
+                .map(|worker| worker.join().unwrap_or_else(|_| Err(anyhow!("a worker stopped"))))
+                .collect()
+        });
+        bar.finish_and_clear();
+        let mut sums = vec![Tally::default(); self.cases.len()];
+        for tallies in results {
+            for (sum, tally) in sums.iter_mut().zip(tallies?) {
+                for way in 0..3 {
+                    sum.right[way] += tally.right[way];
+                    sum.same[way] += tally.same[way];
+                }
+                sum.bytes += tally.bytes;
+            }
+        }
+        Ok(sums)
+    }
+
+    /// One image through all cases.
+    fn image(&self, image: usize, pool: &Pool, tallies: &mut [Tally]) -> Result<()> {
+        let batch = self.normalize.batch(&[self.images.pixels(image)?])?;
+        let whole = self.network.run(&batch, &[self.cut], &[], pool)?;
+        let (uncut, label) = (argmax(&whole.logits[0]), self.images.label(image));
+        let feature = whole.features.first().context("the network gave no feature")?;
+        let mut encoder = Encoder::with_profile(self.profile.clone());
+        let Args { bytes, parts, quality, .. } = *self.args;
+        let options = Datagrams { number: image as u16, bytes, parts };
+        let sent = encoder.datagrams(feature, Quality::Scale(quality), &options)?;
+        let (mut features, mut places) = (Vec::new(), Vec::new());
+        let mut whole_streams = vec![false; self.cases.len()];
+        for (number, (case, tally)) in self.cases.iter().zip(&mut *tallies).enumerate() {
+            // The same chance for every image, whatever the number of workers.
+            let seed = (self.args.seed << 40) ^ ((image as u64) << 12) ^ number as u64;
+            let mut link = LossyLink::new(case.loss, case.burst, seed);
+            let arrived = through(&sent, case.again, &mut link, &mut tally.bytes);
+            whole_streams[number] = arrived.len() == sent.len();
+            if arrived.is_empty() {
+                continue;
+            }
+            for (way, concealment) in [Concealment::Means, Concealment::Neighbours].into_iter().enumerate() {
+                let mut assembler = Assembler::new(self.profile.clone());
+                for &part in &arrived {
+                    assembler.push(&sent[part])?;
+                }
+                let Feature::F32(restored) = assembler.take(options.number, concealment)? else {
+                    bail!("the profile's features are not f32");
+                };
+                features.push(restored);
+                places.push((number, way));
+            }
+        }
+        // All in one batch, which the network likes best.
+        let answers = if features.is_empty() { Vec::new() } else { self.answers(&features, pool)? };
+        for (&(number, way), &answer) in places.iter().zip(&answers) {
+            let mut count = |way: usize| {
+                tallies[number].right[way] += usize::from(answer == label);
+                tallies[number].same[way] += usize::from(answer == uncut);
+            };
+            count(way);
+            if way == 0 && whole_streams[number] {
+                count(2);
+            }
+        }
+        Ok(())
+    }
+
+    fn answers(&self, features: &[ArrayD<f32>], pool: &Pool) -> Result<Vec<usize>> {
+        let batch = self.network.batch(features.len().min(32));
+        let mut answers = Vec::new();
+        for features in features.chunks(batch) {
+            let logits = self.network.tail(&stack(features)?, self.cut, pool)?;
+            answers.extend(logits.iter().map(|logits| argmax(logits)));
+        }
+        Ok(answers)
+    }
+}
+
+/// The parts that arrive, once all were sent and, perhaps, what was missing once more; counts the bytes.
+fn through(sent: &[Vec<u8>], again: bool, link: &mut LossyLink, bytes: &mut usize) -> Vec<usize> {
+    let mut arrived = Vec::new();
+    let mut missing: Vec<usize> = (0..sent.len()).collect();
+    for _ in 0..if again { 2 } else { 1 } {
+        *bytes += missing.iter().map(|&part| sent[part].len()).sum::<usize>();
+        let (lost, here) = missing.into_iter().partition(|_| link.loses());
+        missing = lost;
+        arrived.extend::<Vec<usize>>(here);
+    }
+    arrived
+}
+
+fn report(args: &Args, cases: &[Case], tallies: &[Tally], images: usize) -> Result<()> {
+    let share = |count: usize| count as f64 / images.max(1) as f64;
+    if args.json {
+        let rows = cases.iter().zip(tallies).map(|(case, tally)| {
+            json!({
+                "loss": case.loss, "burst": case.burst, "sent_again": case.again, "bytes": share(tally.bytes),
+                "top1": {"means": share(tally.right[0]), "neighbours": share(tally.right[1]), "stream": share(tally.right[2])},
+                "agreement": {"means": share(tally.same[0]), "neighbours": share(tally.same[1]), "stream": share(tally.same[2])},
+            })
+        });
+        return print_json(&json!({ "images": images, "scale": args.quality, "rows": rows.collect::<Vec<_>>() }));
+    }
+    let head =
+        ["lost", "how", "sent again", "bytes", "stream", "means", "neighbours", "agree: stream", "means", "neighbours"];
+    let mut rows = vec![head.map(str::to_string).to_vec()];
+    for (case, tally) in cases.iter().zip(tallies) {
+        let [means, neighbours, stream] = tally.right.map(|count| format!("{:.3}", share(count)));
+        let [same_means, same_neighbours, same_stream] = tally.same.map(|count| format!("{:.3}", share(count)));
+        rows.push(vec![
+            format!("{:.0} %", 100.0 * case.loss),
+            if case.burst > 1.0 { format!("bursts of {}", case.burst) } else { "each alone".into() },
+            if case.again { "once" } else { "no" }.into(),
+            format!("{:.0}", share(tally.bytes)),
+            stream,
+            means,
+            neighbours,
+            same_stream,
+            same_means,
+            same_neighbours,
+        ]);
+    }
+    print(format!(
+        "{images} images, step scale {}, datagrams of at most {} bytes, at least {} a feature; top-1 and agreement with the \
+         uncut network\n\n{}",
+        args.quality,
+        args.bytes,
+        args.parts,
+        align(&rows, 3).trim_end()
+    ))
+}

@@ -1,0 +1,242 @@
+//! `narrows offload`: a device that classifies images with the help of a server.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use narrows::link::{Client, ClientOptions, Layer, Retry, Tls};
+use narrows::split::{Action, Goal};
+use narrows::{Conditions, Encoder, Profile, Quality};
+use serde_json::json;
+
+use crate::args::{BackendArgs, ImageArgs, load_profile};
+use crate::device::{Adaptive, Device, Known, Policy, Setup, Summary, csv, table};
+use crate::fitting::progress_bar;
+use crate::images::Rows;
+use crate::logs::LogArgs;
+use crate::measured;
+use crate::model::Network;
+use crate::normalize::NormalizeArgs;
+use crate::output::{note, print, print_json, write};
+use crate::units;
+
+const EXAMPLES: &str = "\
+Examples:
+  narrows offload --server http://edge:8001 --model net.onnx --cut NAME --profile p.safetensors \\
+      --images photos --labels labels.csv --normalize imagenet
+  narrows offload ... --policy jpeg:75 --out run       the image in place of the feature
+  narrows offload ... --policy local --device-speed 0.1
+  narrows offload ... --images sheet.png --labels classes.txt     a sheet of square tiles, row by row
+  narrows offload --server http://a:8001 --server http://b:8001 ...      replicas: the next one if one is lost
+
+Delays count from the moment at which an image is due to its answer. Bytes on the wire are all that is sent, gRPC,
+HTTP/2 and TLS counted, TCP and IP not. A server that is lost costs a retry, not an answer.";
+
+/// Classify images through a server.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Args {
+    /// Address of the server, http://host:port or https://host:port; several for replicas.
+    #[arg(long, value_name = "URL", required = true, help_heading = "Server")]
+    server: Vec<String>,
+    /// Name of its model [default: that of the network's file].
+    #[arg(long, value_name = "NAME", help_heading = "Server")]
+    name: Option<String>,
+    /// Root of the server's certificate (PEM).
+    #[arg(long, value_name = "FILE", help_heading = "Server")]
+    tls_ca: Option<PathBuf>,
+    /// Name in the server's certificate, if it is not that in the address.
+    #[arg(long, value_name = "NAME", help_heading = "Server")]
+    tls_name: Option<String>,
+    /// Certificate of the device (PEM).
+    #[arg(long, value_name = "FILE", requires = "tls_key", help_heading = "Server")]
+    tls_cert: Option<PathBuf>,
+    /// Its private key (PEM).
+    #[arg(long, value_name = "FILE", requires = "tls_cert", help_heading = "Server")]
+    tls_key: Option<PathBuf>,
+    /// Time after which an answer is given up.
+    #[arg(long, value_name = "TIME", value_parser = units::duration, default_value = "30s", help_heading = "Server")]
+    timeout: Duration,
+    /// Time after which one server is given up and the next one asked.
+    #[arg(long, value_name = "TIME", value_parser = units::duration, default_value = "5s", help_heading = "Server")]
+    attempt: Duration,
+    /// Attempts for one answer.
+    #[arg(long, value_name = "N", default_value_t = Retry::default().attempts, help_heading = "Server")]
+    attempts: u32,
+    /// The network (.onnx).
+    #[arg(long, value_name = "FILE", help_heading = "Network")]
+    model: PathBuf,
+    /// Tensor at which it is cut.
+    #[arg(long, value_name = "NAME", help_heading = "Network")]
+    cut: Option<String>,
+    /// Profile of the cut; without one, streams are of the mode for any feature. For policy adaptive several may be given.
+    #[arg(short, long, value_name = "FILE", help_heading = "Network")]
+    profile: Vec<PathBuf>,
+    /// Output that is the answer [default: the first].
+    #[arg(long, value_name = "NAME", help_heading = "Network")]
+    model_output: Option<String>,
+    #[command(flatten)]
+    images: ImageArgs,
+    /// Rows of the label file, for example 401-1000 [default: all].
+    #[arg(long, value_name = "A-B", value_parser = Rows::parse, help_heading = "Images")]
+    rows: Option<Rows>,
+    #[command(flatten)]
+    normalize: NormalizeArgs,
+    /// What the device does: local (the whole network), fixed (head and stream), jpeg:Q, webp:Q or png (the image), or
+    /// adaptive (whatever is best at the moment, by --measurements).
+    #[arg(long, value_name = "NAME", value_parser = Policy::parse, default_value = "fixed", help_heading = "Device")]
+    policy: Policy,
+    /// For adaptive: what was measured of the network (`narrows eval --measurements FILE`).
+    #[arg(long, value_name = "FILE", help_heading = "Device")]
+    measurements: Option<PathBuf>,
+    /// For adaptive: policy for the network's exits (`narrows exit --out FILE`).
+    #[arg(long, value_name = "FILE", help_heading = "Device")]
+    exits: Option<PathBuf>,
+    /// For adaptive: points of accuracy that a stream or image may lose against the uncut network.
+    #[arg(long, value_name = "POINTS", default_value_t = 0.5, help_heading = "Device")]
+    loss: f64,
+    /// For adaptive: images may be sent too; the server runs the whole network (`narrows serve --whole`).
+    #[arg(long, help_heading = "Device")]
+    whole: bool,
+    /// Step scale of streams: smaller is finer.
+    #[arg(long, value_name = "X", default_value_t = 1.0, help_heading = "Device")]
+    quality: f32,
+    /// Layers of a stream, 1 to 4: they are sent one after the other until the server has its answer.
+    #[arg(long, value_name = "N", default_value_t = 1, help_heading = "Device")]
+    layers: usize,
+    /// Probability at which the server answers before all layers have come [default: the server's own].
+    #[arg(long, value_name = "P", help_heading = "Device")]
+    threshold: Option<f64>,
+    /// How long the server's word on a layer is waited for before the next one is sent.
+    #[arg(long, value_name = "TIME", value_parser = units::duration, default_value = "1s", help_heading = "Device")]
+    patience: Duration,
+    /// Time within which an answer is of use.
+    #[arg(long, value_name = "TIME", value_parser = units::duration, default_value = "150ms", help_heading = "Device")]
+    deadline: Duration,
+    /// Time between images [default: each as soon as the one before has its answer].
+    #[arg(long, value_name = "TIME", value_parser = units::duration, help_heading = "Device")]
+    interval: Option<Duration>,
+    /// Speed of the device relative to this machine, at most 1: its work is stretched by waiting.
+    #[arg(long, value_name = "X", default_value_t = 1.0, help_heading = "Device")]
+    device_speed: f64,
+    #[command(flatten, next_help_heading = "Device")]
+    backend: BackendArgs,
+    /// Folder for requests.csv, one line an image, and summary.json.
+    #[arg(long, value_name = "DIR", help_heading = "Output")]
+    out: Option<PathBuf>,
+    /// Print the summary as JSON in place of the table.
+    #[arg(long, help_heading = "Output")]
+    json: bool,
+    #[command(flatten)]
+    logs: LogArgs,
+}
+
+/// Classifies.
+pub fn run(args: &Args) -> Result<()> {
+    args.logs.start()?;
+    if !(args.device_speed > 0.0 && args.device_speed <= 1.0) {
+        bail!("--device-speed {}: it is above 0 and at most 1", args.device_speed);
+    }
+    if args.policy == Policy::Fixed && args.cut.is_none() {
+        bail!("--policy fixed: name the tensor at which the network is cut with --cut NAME");
+    }
+    let network = Network::load(&args.model, args.model_output.as_deref())?;
+    let images = args.images.open(&network, args.rows)?;
+    let size = images.size();
+    let cut = args.cut.as_deref().map(|cut| network.cut(cut, size)).transpose()?;
+    let profiles = args.profile.iter().map(|path| load_profile(path)).collect::<Result<Vec<Arc<Profile>>>>()?;
+    let encoder = match profiles.as_slice() {
+        [] => Encoder::plain(),
+        [profile] => Encoder::with_profile(profile.clone()),
+        _ if args.policy != Policy::Adaptive => bail!("several profiles are for policy adaptive"),
+        [profile, ..] => Encoder::with_profile(profile.clone()),
+    };
+    let adaptive = match args.policy {
+        Policy::Adaptive => Some(Adaptive::new(known(args, profiles)?, &network, size)?),
+        _ => None,
+    };
+    let name = match &args.name {
+        Some(name) => name.clone(),
+        None => args.model.file_stem().unwrap_or_default().to_string_lossy().into_owned(),
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    let client = {
+        let _within = runtime.enter();
+        client(args)?
+    };
+    let setup = Setup {
+        network,
+        cut,
+        normalize: args.normalize.resolve()?,
+        encoder: encoder.layers(args.layers).backend(args.backend.open()?),
+        quality: Quality::Scale(args.quality),
+        client,
+        models: [name.clone(), format!("{name}.whole")],
+        speed: args.device_speed,
+        layers: Layer { threshold: args.threshold, patience: args.patience },
+    };
+    let labelled = args.images.labels.is_some();
+    let mut device = Device::new(setup, images.as_ref(), labelled, runtime).adaptive(adaptive);
+    let bar = progress_bar();
+    bar.set_length(images.len() as u64);
+    let records = device.run(args.policy, args.interval, &mut |_| bar.inc(1))?;
+    bar.finish_and_clear();
+    let summary = Summary::new(args.policy.to_string(), &records, args.deadline.as_secs_f64());
+    if let Some(folder) = &args.out {
+        std::fs::create_dir_all(folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
+        write(&folder.join("requests.csv"), csv(&records).as_bytes())?;
+        let all = json!({ "deadline_seconds": args.deadline.as_secs_f64(), "summary": summary.json() });
+        write(&folder.join("summary.json"), serde_json::to_string_pretty(&all)?.as_bytes())?;
+    }
+    if args.json {
+        print_json(&summary.json())?;
+    } else {
+        print(table(std::slice::from_ref(&summary)))?;
+    }
+    if let Some(error) = records.iter().find_map(|record| record.error.as_ref()) {
+        note(format!("{} images without an answer; the first: {error}", summary.lost));
+    }
+    if summary.lost > 0 {
+        bail!("{} of {} images have no answer", summary.lost, summary.images);
+    }
+    Ok(())
+}
+
+/// What policy adaptive goes by.
+fn known(args: &Args, profiles: Vec<Arc<Profile>>) -> Result<Known> {
+    let path = args.measurements.as_deref();
+    let path =
+        path.context("--policy adaptive: name what `narrows eval --measurements FILE` wrote with --measurements")?;
+    let measured = measured::load(path)?;
+    let exits = match &args.exits {
+        Some(path) => {
+            let bytes = crate::files::read_bytes(path)?;
+            Some(narrows::exit::Policy::from_json(&bytes).with_context(|| format!("policy {}", path.display()))?)
+        }
+        None => None,
+    };
+    let deadline = args.deadline.as_secs_f64();
+    let conditions = Conditions { deadline, device_speed: args.device_speed, ..Conditions::default() };
+    let accuracy = measured.accuracy(Action::Local) - args.loss / 100.0;
+    Ok(Known { measured, exits, profiles, images: args.whole, goal: Goal::Delay { accuracy }, conditions })
+}
+
+fn client(args: &Args) -> Result<Client> {
+    let read =
+        |path: &PathBuf| std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()));
+    let identity = match (&args.tls_cert, &args.tls_key) {
+        (Some(certificate), Some(key)) => Some((read(certificate)?, read(key)?)),
+        _ => None,
+    };
+    let root = args.tls_ca.as_ref().map(read).transpose()?;
+    let options = ClientOptions {
+        servers: args.server.clone(),
+        tls: Tls { root, name: args.tls_name.clone(), identity },
+        retry: Retry { attempts: args.attempts, ..Retry::default() },
+        attempt: args.attempt,
+        timeout: args.timeout,
+        seed: u64::from(std::process::id()),
+    };
+    Ok(Client::new(options)?)
+}

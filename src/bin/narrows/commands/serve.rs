@@ -1,0 +1,246 @@
+//! `narrows serve`: tails of a network behind gRPC.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use narrows::Profile;
+use narrows::link::{Bounds, Identity, Model, Server};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::args::load_profile;
+use crate::logs::LogArgs;
+use crate::model::{Cut, Network};
+use crate::normalize::NormalizeArgs;
+use crate::output::print;
+use crate::tails::{CutTail, Whole};
+use crate::units;
+
+const EXAMPLES: &str = "\
+Examples:
+  narrows serve --model net.onnx --cut NAME --profile p.safetensors --listen 0.0.0.0:8001 --metrics 0.0.0.0:9001
+  narrows serve --model net.onnx --cut NAME --profile p.safetensors --whole --normalize imagenet
+  narrows serve ... --tls-cert server.pem --tls-key server.key --tls-client-ca devices.pem
+
+The protocol is version 2 of the Open Inference Protocol over gRPC. The model NAME (the file's name, or --name)
+takes streams in a BYTES tensor `stream` or features in an FP32 tensor `feature`; NAME.whole takes JPEG, PNG or
+WebP in a BYTES tensor `image`, or inputs in an FP32 tensor `x`. Answers are `logits` and `class`. With several
+cuts, the first is NAME, and each is NAME@CUT.
+
+Once it listens, one line on standard output says where: `listening ADDR`, or `listening ADDR metrics ADDR`.
+SIGTERM and SIGINT end it: it is not ready any more, finishes what is in flight, and exits.";
+
+/// Serve the tail of a network over gRPC (Open Inference Protocol).
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Args {
+    /// The network (.onnx).
+    #[arg(long, value_name = "FILE", help_heading = "Network")]
+    model: PathBuf,
+    /// Tensor at which it is cut; may be given several times.
+    #[arg(long, value_name = "NAME", help_heading = "Network")]
+    cut: Vec<String>,
+    /// Profile that streams are made with; several may be given. Each serves the cuts whose features have its shape.
+    #[arg(short, long, value_name = "FILE", help_heading = "Network")]
+    profile: Vec<PathBuf>,
+    /// Output that is the answer [default: the first].
+    #[arg(long, value_name = "NAME", help_heading = "Network")]
+    model_output: Option<String>,
+    /// Name of the model in requests [default: that of the file].
+    #[arg(long, value_name = "NAME", help_heading = "Network")]
+    name: Option<String>,
+    /// Serve the whole network too, for clients that send images; needs --normalize.
+    #[arg(long, help_heading = "Network")]
+    whole: bool,
+    /// Height and width of the input, where the network leaves them open.
+    #[arg(long, value_name = "HxW", value_parser = size, help_heading = "Network")]
+    size: Option<(usize, usize)>,
+    #[command(flatten)]
+    normalize: NormalizeArgs,
+    /// Where gRPC is served; port 0 takes a free one.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8001", help_heading = "Addresses")]
+    listen: SocketAddr,
+    /// Where /metrics, /livez and /readyz are served over HTTP.
+    #[arg(long, value_name = "ADDR", help_heading = "Addresses")]
+    metrics: Option<SocketAddr>,
+    /// Certificate of the server, and those that lead to its root (PEM).
+    #[arg(long, value_name = "FILE", requires = "tls_key", help_heading = "TLS")]
+    tls_cert: Option<PathBuf>,
+    /// Its private key (PEM).
+    #[arg(long, value_name = "FILE", requires = "tls_cert", help_heading = "TLS")]
+    tls_key: Option<PathBuf>,
+    /// Root of the certificates that clients must have (PEM).
+    #[arg(long, value_name = "FILE", requires = "tls_cert", help_heading = "TLS")]
+    tls_client_ca: Option<PathBuf>,
+    #[command(flatten)]
+    bounds: BoundArgs,
+    /// Probability at which a layered stream is answered before all its layers have come.
+    #[arg(long, value_name = "P", default_value_t = 0.9, help_heading = "Limits")]
+    threshold: f64,
+    #[command(flatten)]
+    logs: LogArgs,
+}
+
+/// Bounds of the server.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Limits")]
+struct BoundArgs {
+    /// Largest message, in bytes.
+    #[arg(long, value_name = "N", default_value_t = Bounds::default().message)]
+    max_message: usize,
+    /// Items of one request, and of one run of the tail.
+    #[arg(long, value_name = "N", default_value_t = Bounds::default().batch)]
+    max_batch: usize,
+    /// Requests that are being received, wait or run.
+    #[arg(long, value_name = "N", default_value_t = Bounds::default().requests)]
+    max_requests: usize,
+    /// Requests that wait for a worker, of those.
+    #[arg(long, value_name = "N", default_value_t = Bounds::default().queue)]
+    queue: usize,
+    /// Threads that decode and run tails [default: one a processor].
+    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
+    workers: usize,
+    /// Open streaming calls.
+    #[arg(long, value_name = "N", default_value_t = Bounds::default().calls)]
+    max_calls: usize,
+    /// Open connections.
+    #[arg(long, value_name = "N", default_value_t = Bounds::default().connections)]
+    max_connections: usize,
+    /// Requests in flight on one connection.
+    #[arg(long, value_name = "N", default_value_t = Bounds::default().streams)]
+    max_streams: u32,
+    /// Time for one request; its own deadline may be sooner.
+    #[arg(long, value_name = "TIME", value_parser = units::duration, default_value = "10s")]
+    request_timeout: Duration,
+    /// Time for a new connection to bring its first request.
+    #[arg(long, value_name = "TIME", value_parser = units::duration, default_value = "10s")]
+    first_timeout: Duration,
+    /// Time that a connection may be idle.
+    #[arg(long, value_name = "TIME", value_parser = units::duration, default_value = "5m")]
+    idle_timeout: Duration,
+    /// Time between the word that the server is not ready and its end, for load balancers.
+    #[arg(long, value_name = "TIME", value_parser = units::duration, default_value = "0s")]
+    drain: Duration,
+    /// Time for requests in flight to end when the server does.
+    #[arg(long, value_name = "TIME", value_parser = units::duration, default_value = "30s")]
+    grace: Duration,
+}
+
+impl BoundArgs {
+    fn bounds(&self) -> Bounds {
+        let default = Bounds::default();
+        Bounds {
+            message: self.max_message,
+            batch: self.max_batch,
+            requests: self.max_requests,
+            queue: self.queue,
+            workers: if self.workers == 0 { default.workers } else { self.workers },
+            calls: self.max_calls,
+            connections: self.max_connections,
+            streams: self.max_streams,
+            request: self.request_timeout,
+            first: self.first_timeout,
+            idle: self.idle_timeout,
+            drain: self.drain,
+            grace: self.grace,
+            ..default
+        }
+    }
+}
+
+fn size(text: &str) -> Result<(usize, usize), String> {
+    let sides = text.split_once('x').and_then(|(height, width)| Some((height.parse().ok()?, width.parse().ok()?)));
+    sides
+        .filter(|&(height, width)| height > 0 && width > 0)
+        .ok_or(format!("{text:?} is no size; write for example 224x224"))
+}
+
+/// Serves until it is told to end.
+pub fn run(args: &Args) -> Result<()> {
+    args.logs.start()?;
+    let bounds = args.bounds.bounds();
+    let models = models(args)?;
+    let names: Vec<String> = models.iter().map(|model| model.name.clone()).collect();
+    let mut server = Server::new(models, bounds.clone())?.threshold(args.threshold);
+    if let (Some(certificate), Some(key)) = (&args.tls_cert, &args.tls_key) {
+        let clients = args.tls_client_ca.as_deref().map(pem).transpose()?;
+        server = server.identity(Identity { certificate: pem(certificate)?, key: pem(key)?, clients });
+    }
+    server.warm()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    runtime.block_on(async {
+        let listener = listen(args.listen).await?;
+        let metrics = match args.metrics {
+            Some(address) => Some(listen(address).await?),
+            None => None,
+        };
+        let mut line = format!("listening {}", listener.local_addr()?);
+        if let Some(metrics) = &metrics {
+            line += &format!(" metrics {}", metrics.local_addr()?);
+        }
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        tracing::info!(models = names.join(", "), workers = bounds.workers, memory_bound = bounds.memory(), "{line}");
+        print(&line)?;
+        let end = async {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+        };
+        server.run(listener, metrics, end).await.context("serving")
+    })?;
+    // Connections that did not end in time are not waited for.
+    runtime.shutdown_background();
+    Ok(())
+}
+
+async fn listen(address: SocketAddr) -> Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))
+}
+
+fn pem(path: &Path) -> Result<String> {
+    std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
+}
+
+/// The models that the arguments ask for.
+fn models(args: &Args) -> Result<Vec<Model>> {
+    if args.cut.is_empty() && !args.whole {
+        bail!("nothing to serve: name a tensor with --cut NAME, or the whole network with --whole");
+    }
+    let network = Arc::new(Network::load(&args.model, args.model_output.as_deref())?);
+    let size =
+        network.input_size.or(args.size).context("the network leaves the size of its input open: say --size HxW")?;
+    let name = match &args.name {
+        Some(name) => name.clone(),
+        None => args.model.file_stem().unwrap_or_default().to_string_lossy().into_owned(),
+    };
+    let cuts = args.cut.iter().map(|cut| network.cut(cut, size)).collect::<Result<Vec<Cut>>>()?;
+    let profiles = args.profile.iter().map(|path| load_profile(path)).collect::<Result<Vec<Arc<Profile>>>>()?;
+    let fits = |profile: &Profile, cut: &Cut| profile.layout().shape() == cut.shape;
+    for (profile, path) in profiles.iter().zip(&args.profile) {
+        if !cuts.iter().any(|cut| fits(profile, cut)) {
+            let shape = profile.layout().shape();
+            bail!("profile {} is for features {shape:?}; no cut given has such", path.display());
+        }
+    }
+    let mut models = Vec::new();
+    for (i, cut) in cuts.iter().enumerate() {
+        let own: Vec<Arc<Profile>> = profiles.iter().filter(|profile| fits(profile, cut)).cloned().collect();
+        let tail = Arc::new(CutTail::new(network.clone(), cut.clone())?);
+        if i == 0 {
+            models.push(Model::tail(&name, own.clone(), tail.clone()));
+        }
+        if cuts.len() > 1 {
+            models.push(Model::tail(format!("{name}@{}", cut.name), own, tail));
+        }
+    }
+    if args.whole {
+        let whole = Whole::new(network, args.normalize.resolve()?, size)?;
+        models.push(Model::whole(format!("{name}.whole"), Arc::new(whole)));
+    }
+    Ok(models)
+}

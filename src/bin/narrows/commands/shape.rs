@@ -1,0 +1,98 @@
+//! `narrows shape`: a narrow link in a process.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use narrows::link::{Shape, Shaped, Trace};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::conditions::parse_bandwidth;
+use crate::logs::LogArgs;
+use crate::output::{note, print};
+use crate::units;
+
+const EXAMPLES: &str = "\
+Examples:
+  narrows shape --listen 127.0.0.1:0 --to 127.0.0.1:8001 --rate 1Mbit --delay 20ms
+  narrows shape --listen 127.0.0.1:9000 --to 127.0.0.1:8001 --trace drop.csv --delay 20ms --loss 0.01
+
+A TCP proxy. Each direction is one queue for all connections: segments of at most 1,448 bytes, each with 52 bytes of
+headers, at the rate of the moment, one delay later at the other end. A lost segment is emulated as one that comes a
+round trip later, and holds up what follows it; TCP itself sees no loss. The trace begins with the first connection.
+Once it listens, one line on standard output says where: `listening ADDR`.";
+
+/// Shape a link: pass connections on at a bandwidth, with a delay and losses.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Args {
+    /// Where devices connect; port 0 takes a free one.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:0")]
+    listen: SocketAddr,
+    /// The server, host:port.
+    #[arg(long, value_name = "ADDR")]
+    to: String,
+    /// Bandwidth in each direction, for example 1Mbit.
+    #[arg(long, value_name = "RATE", value_parser = parse_bandwidth, default_value = "1Mbit")]
+    rate: f64,
+    /// Bandwidth towards the server over time, in place of --rate: lines `seconds,bits_per_second`; the last holds.
+    #[arg(long, value_name = "CSV")]
+    trace: Option<PathBuf>,
+    /// Bandwidth from the server, if another than towards it.
+    #[arg(long, value_name = "RATE", value_parser = parse_bandwidth)]
+    down: Option<f64>,
+    /// Delay in each direction: half the round trip.
+    #[arg(long, value_name = "TIME", value_parser = units::duration, default_value = "20ms")]
+    delay: Duration,
+    /// Bytes that each direction holds, queued and on the way.
+    #[arg(long, value_name = "N", default_value_t = 65_536)]
+    buffer: usize,
+    /// Share of segments that are lost.
+    #[arg(long, value_name = "P", default_value_t = 0.0)]
+    loss: f64,
+    /// Seed of the losses.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    seed: u64,
+    #[command(flatten)]
+    logs: LogArgs,
+}
+
+/// Passes on until it is told to end; then says how much went through.
+pub fn run(args: &Args) -> Result<()> {
+    args.logs.start()?;
+    let constant = Trace::constant(args.rate)?;
+    let up = match &args.trace {
+        Some(path) => {
+            let text =
+                std::fs::read_to_string(path).with_context(|| format!("cannot read the trace {}", path.display()))?;
+            Trace::from_csv(&text)?
+        }
+        None => constant,
+    };
+    let down = args.down.map(Trace::constant).transpose()?.unwrap_or_else(|| up.clone());
+    let Args { delay, buffer, loss, seed, .. } = *args;
+    let shape = Shape { up, down, delay, buffer, loss, seed };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let passed = Arc::new(Shaped::default());
+    runtime.block_on(async {
+        let listener =
+            TcpListener::bind(args.listen).await.with_context(|| format!("cannot listen on {}", args.listen))?;
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        print(format!("listening {}", listener.local_addr()?))?;
+        let end = async {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+        };
+        Ok::<_, anyhow::Error>(shape.run(listener, args.to.clone(), passed.clone(), end).await?)
+    })?;
+    let [up, down, lost] = [&passed.up, &passed.down, &passed.lost].map(|count| count.load(Relaxed));
+    note(format!("{up} bytes up, {down} bytes down, {lost} segments lost"));
+    Ok(())
+}

@@ -1,0 +1,321 @@
+//! Policy `adaptive`: for each image what is best at the moment.
+//!
+//! The planner chooses among what was measured, for the conditions that past transfers let expect and the time that is
+//! left. Exits on the way may answer first. What is sent and not answered in time is answered on the device: by the tail if
+//! there is time for it, else by the last exit that was passed. While nothing is sent, a stream now and then tells whether
+//! the link has become better.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use image::RgbImage;
+use narrows::exit::{Decision, Policy as ExitPolicy};
+use narrows::link::Reply;
+use narrows::split::{Action, Goal, LinkEstimate, Measurements, Planner, Power};
+use narrows::{Conditions, Encoder, Profile, Quality};
+use ndarray::ArrayD;
+use tokio::sync::oneshot;
+
+use crate::codecs::ImageCodec;
+use crate::device::camera::{Sending, Work, layers_of, timed};
+use crate::device::{Device, Setup};
+use crate::metrics::argmax;
+use crate::model::{Cut, Exit, Network, Pool, Stages};
+
+/// Time without a transfer after which a stream is sent to see how the link is.
+const SILENCE: Duration = Duration::from_secs(1);
+/// So much before the deadline the device has its own answer.
+const MARGIN: f64 = 0.005;
+
+/// What policy `adaptive` is made from.
+pub struct Known {
+    /// What was measured of the network.
+    pub measured: Measurements,
+    /// Decides at exits, if there is one.
+    pub exits: Option<ExitPolicy>,
+    /// Profiles of the cuts.
+    pub profiles: Vec<Arc<Profile>>,
+    /// Whether the server runs the whole network too.
+    pub images: bool,
+    /// What is looked for.
+    pub goal: Goal,
+    /// Link, device, server and deadline as they are assumed at first.
+    pub conditions: Conditions,
+}
+
+/// The state of policy `adaptive`.
+pub struct Adaptive {
+    measured: Arc<Measurements>,
+    planner: Planner,
+    link: LinkEstimate,
+    policy: Option<ExitPolicy>,
+    exits: Vec<Exit>,
+    cuts: Vec<Cut>,
+    encoders: HashMap<(usize, usize), Encoder>,
+    deadline: f64,
+    speed: f64,
+    last: Instant,
+    probe: Option<Probe>,
+}
+
+/// A stream that was sent to see how the link is.
+struct Probe {
+    bytes: usize,
+    seen: oneshot::Receiver<Option<Reply>>,
+}
+
+impl Adaptive {
+    /// Prepares encoders for what can be sent.
+    pub fn new(known: Known, network: &Network, size: (usize, usize)) -> Result<Adaptive> {
+        let Known { measured, exits: policy, profiles, images, goal, conditions } = known;
+        let cuts = measured.cuts.iter().map(|cut| network.cut(&cut.name, size)).collect::<Result<Vec<Cut>>>()?;
+        let mut encoders = HashMap::new();
+        for (i, cut) in measured.cuts.iter().enumerate() {
+            for (j, coding) in cut.codings.iter().enumerate() {
+                let profile = profiles.iter().find(|one| coding.profile == Some(format!("{:016x}", one.hash())));
+                if let (Some(profile), Some(_)) = (profile, coding.scale) {
+                    let layers = coding.layer.map_or(1, |(_, of)| of as usize);
+                    encoders.insert((i, j), Encoder::with_profile(profile.clone()).layers(layers));
+                }
+            }
+        }
+        if encoders.is_empty() {
+            bail!("none of the profiles given is one of those that were measured");
+        }
+        let exits = match &policy {
+            Some(policy) if policy.exits() != measured.exits.len() => {
+                bail!("the policy is for {} exits, {} were measured", policy.exits(), measured.exits.len())
+            }
+            Some(_) => measured.exits.iter().map(|exit| network.exit(&exit.name)).collect::<Result<_>>()?,
+            None => Vec::new(),
+        };
+        let measured = Arc::new(measured);
+        let can = |action| match action {
+            Action::Local => true,
+            Action::Input { .. } => images && measured.coding(action).and_then(image_codec).is_some(),
+            Action::Split { cut, coding } => encoders.contains_key(&(cut, coding)),
+        };
+        let planner = Planner::new(measured.clone(), Power::default(), goal).only(can);
+        let (deadline, speed) = (conditions.deadline, conditions.device_speed);
+        let link = LinkEstimate::new(conditions);
+        let last = Instant::now();
+        Ok(Adaptive { measured, planner, link, policy, exits, cuts, encoders, deadline, speed, last, probe: None })
+    }
+
+    /// Runs every part twice.
+    pub fn warm(&mut self, setup: &Setup, pixels: &RgbImage, pool: &Pool) -> Result<()> {
+        for _ in 0..2 {
+            let mut stages = setup.network.begin(setup.normalize.batch(std::slice::from_ref(pixels))?);
+            for exit in &self.exits {
+                setup.network.to_exit(&mut stages, exit, pool)?;
+            }
+            for i in 0..self.cuts.len() {
+                let feature = setup.network.to_cut(&mut stages, &self.cuts[i], pool)?;
+                for j in 0..self.measured.cuts[i].codings.len() {
+                    if self.encoders.contains_key(&(i, j)) {
+                        self.encode(&feature, i, j)?;
+                    }
+                }
+            }
+            setup.network.to_end(&stages, pool)?;
+        }
+        Ok(())
+    }
+
+    /// What is to be expected now, with `left` seconds to go.
+    fn conditions(&self, left: f64) -> Conditions {
+        Conditions { deadline: left.max(0.0), ..self.link.cautious() }
+    }
+
+    /// The parts of a stream as a coding has it.
+    fn encode(&mut self, feature: &ArrayD<f32>, cut: usize, coding: usize) -> Result<Vec<Vec<u8>>> {
+        let encoder = self.encoders.get_mut(&(cut, coding)).context("a coding without its profile")?;
+        let coding = &self.measured.cuts[cut].codings[coding];
+        let stream = encoder.encode(feature, Quality::Scale(coding.scale.unwrap_or(1.0)))?;
+        let mut parts = layers_of(&stream)?;
+        if let Some((layer, _)) = coding.layer {
+            parts.truncate(layer as usize);
+        }
+        // What is not waited for in between is sent as one.
+        Ok(vec![parts.concat()])
+    }
+
+    /// Learns from an answer.
+    fn observe(&mut self, bytes: usize, reply: &Reply) {
+        let server = reply.times.queue + reply.times.decode + reply.times.tail;
+        if reply.attempts == 1 {
+            self.link.observe(bytes, (reply.seconds - server).max(0.0));
+        }
+        self.link.observe_wait(reply.times.queue);
+        self.last = Instant::now();
+    }
+
+    /// The cheapest stream that there is.
+    fn smallest(&self) -> Option<(usize, usize)> {
+        let bytes = |&&(cut, coding): &&(usize, usize)| self.measured.cuts[cut].codings[coding].mean_bytes();
+        self.encoders.keys().min_by(|a, b| bytes(a).total_cmp(&bytes(b))).copied()
+    }
+}
+
+impl Device<'_> {
+    /// Answers an image as is best now.
+    pub(super) fn adapt(&mut self, pixels: &RgbImage, work: &mut Work) -> Result<()> {
+        let mut adaptive = self.adaptive.take().context("policy adaptive without measurements")?;
+        let result = self.adapt_with(&mut adaptive, pixels, work);
+        self.adaptive = Some(adaptive);
+        result
+    }
+
+    fn adapt_with(&mut self, adaptive: &mut Adaptive, pixels: &RgbImage, work: &mut Work) -> Result<()> {
+        self.heard(adaptive);
+        let (speed, due) = (self.setup.speed, work.due);
+        let left = |adaptive: &Adaptive| adaptive.deadline - due.elapsed().as_secs_f64();
+        let choice = adaptive.planner.choose(&adaptive.conditions(left(adaptive))).action;
+        let mut stages = self.setup.network.begin(self.setup.normalize.batch(std::slice::from_ref(pixels))?);
+        // Exits on the way.
+        let mut passed: Option<usize> = None;
+        if let (Some(policy), Some(route)) = (adaptive.policy.clone(), adaptive.measured.exit_route(choice)) {
+            for (i, exit) in adaptive.exits.iter().enumerate() {
+                let (network, pool) = (&self.setup.network, &self.pool);
+                let (logits, seconds) = timed(speed, || network.to_exit(&mut stages, exit, pool))?;
+                work.record.device += seconds;
+                let logits = logits.first().context("the exit gave no answer")?;
+                passed = Some(argmax(logits));
+                let conditions = adaptive.conditions(left(adaptive));
+                let Some(reading) = policy.read(i, logits) else { continue };
+                if let Decision::Answer(class) = policy.decide_for(i, &reading, &conditions, &route) {
+                    work.record.from = exit.name.clone();
+                    work.record.answer = Some(class);
+                    return self.look(adaptive, &mut stages);
+                }
+            }
+        }
+        match choice {
+            Action::Local => {
+                self.finish(&stages, work)?;
+                work.record.from = "local".into();
+                self.look(adaptive, &mut stages)
+            }
+            Action::Input { .. } => {
+                let codec = adaptive.measured.coding(choice).and_then(image_codec).context("no such codec")?;
+                let (bytes, seconds) = timed(speed, || codec.encode(pixels))?;
+                work.record.encode += seconds;
+                work.record.from = "image".into();
+                let local = adaptive.measured.whole;
+                let sending = Sending::new(&self.setup, 1, "image", vec![bytes]);
+                self.wait(adaptive, sending, (&stages, local, passed), work)
+            }
+            Action::Split { cut, coding } => {
+                let (network, pool) = (&self.setup.network, &self.pool);
+                let at = adaptive.cuts[cut].clone();
+                let (feature, seconds) = timed(speed, || network.to_cut(&mut stages, &at, pool))?;
+                work.record.device += seconds;
+                let (parts, seconds) = timed(speed, || adaptive.encode(&feature, cut, coding))?;
+                work.record.encode += seconds;
+                work.record.from = "split".into();
+                let local = adaptive.measured.cuts[cut].tail;
+                let sending = Sending::new(&self.setup, 0, "stream", parts);
+                self.wait(adaptive, sending, (&stages, local, passed), work)
+            }
+        }
+    }
+
+    /// Waits for an answer, and has one of its own where it does not come in time. `local` is what the rest of the network
+    /// took on the measured machine, `passed` the class at the last exit.
+    fn wait(
+        &mut self,
+        adaptive: &mut Adaptive,
+        sending: Sending,
+        (stages, local, passed): (&Stages, f64, Option<usize>),
+        work: &mut Work,
+    ) -> Result<()> {
+        let left = adaptive.deadline - work.due.elapsed().as_secs_f64() - MARGIN;
+        let rest = 1.25 * local / adaptive.speed;
+        // An exit's answer can wait until the end, the tail's takes its time.
+        let patience = if left >= rest { Some(left - rest) } else { passed.map(|_| left.max(0.0)) };
+        let patience = patience.filter(|patience| patience.is_finite());
+        let reply = self.runtime.block_on(async {
+            match patience {
+                Some(seconds) => tokio::time::timeout(Duration::from_secs_f64(seconds), sending.reply()).await.ok(),
+                None => Some(sending.reply().await),
+            }
+        });
+        match reply {
+            Some(Ok(reply)) => {
+                adaptive.observe(sending.bytes(), &reply);
+                sending.keep(Ok(reply), work);
+                return Ok(());
+            }
+            Some(Err(status)) => {
+                // No server answers: the device does.
+                sending.keep(Err(status), work);
+                work.record.error = None;
+            }
+            None => {
+                sending.sent(work);
+                work.record.payload += sending.bytes();
+            }
+        }
+        adaptive.link.stalled(sending.bytes(), sending.seconds());
+        adaptive.last = Instant::now();
+        match passed.filter(|_| left < rest) {
+            Some(class) => {
+                work.record.answer = Some(class);
+                work.record.from += ", then exit";
+            }
+            None => {
+                self.finish(stages, work)?;
+                work.record.from += ", then local";
+            }
+        }
+        Ok(())
+    }
+
+    /// Runs the network to its end on the device.
+    fn finish(&mut self, stages: &Stages, work: &mut Work) -> Result<()> {
+        let Setup { network, speed, .. } = &self.setup;
+        let (logits, seconds) = timed(*speed, || network.to_end(stages, &self.pool))?;
+        work.record.device += seconds;
+        work.record.answer = logits.first().map(|logits| argmax(logits));
+        Ok(())
+    }
+
+    /// Sends a stream to see how the link is, if nothing has been sent for a while. The answer is not waited for.
+    fn look(&mut self, adaptive: &mut Adaptive, stages: &mut Stages) -> Result<()> {
+        if adaptive.probe.is_some() || adaptive.last.elapsed() < SILENCE {
+            return Ok(());
+        }
+        let Some((cut, coding)) = adaptive.smallest() else { return Ok(()) };
+        let feature = self.setup.network.to_cut(stages, &adaptive.cuts[cut], &self.pool)?;
+        let parts = adaptive.encode(&feature, cut, coding)?;
+        let sending = Sending::new(&self.setup, 0, "stream", parts);
+        let (sender, seen) = oneshot::channel();
+        adaptive.probe = Some(Probe { bytes: sending.bytes(), seen });
+        adaptive.last = Instant::now();
+        self.runtime.spawn(async move {
+            // The device may have ended.
+            let _ = sender.send(sending.reply().await.ok());
+        });
+        Ok(())
+    }
+
+    /// Learns from a stream that was sent to see how the link is, if its answer has come.
+    fn heard(&mut self, adaptive: &mut Adaptive) {
+        let Some(probe) = &mut adaptive.probe else { return };
+        let bytes = probe.bytes;
+        match probe.seen.try_recv() {
+            Ok(Some(reply)) => adaptive.observe(bytes, &reply),
+            Err(oneshot::error::TryRecvError::Empty) => return,
+            Ok(None) | Err(oneshot::error::TryRecvError::Closed) => {}
+        }
+        adaptive.probe = None;
+    }
+}
+
+/// The codec of a measured coding of the input, if the server takes what it makes.
+fn image_codec(coding: &narrows::split::Coding) -> Option<ImageCodec> {
+    let codecs = (1..=100).flat_map(|quality| [ImageCodec::Jpeg(quality), ImageCodec::WebP(quality)]);
+    codecs.chain([ImageCodec::Png]).find(|codec| codec.name() == coding.codec && codec.setting() == coding.setting)
+}

@@ -1,0 +1,280 @@
+//! A device with a camera: head, encoder, link.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use image::RgbImage;
+use narrows::link::{Client, Layer, Reply};
+use narrows::{Encoder, Info, Quality};
+use ndarray::ArrayD;
+use rten::ThreadPool;
+use tokio::runtime::Runtime;
+use tonic::Status;
+use tonic::codegen::Bytes;
+
+use crate::codecs::ImageCodec;
+use crate::device::{Adaptive, Policy, Record};
+use crate::images::Images;
+use crate::metrics::argmax;
+use crate::model::{Cut, Network, Pool};
+use crate::normalize::Normalize;
+
+/// What a device is made of.
+pub struct Setup {
+    /// The network, of which it runs the head.
+    pub network: Network,
+    /// Where it is cut.
+    pub cut: Option<Cut>,
+    /// How pixels become input.
+    pub normalize: Normalize,
+    /// Encoder of the feature.
+    pub encoder: Encoder,
+    /// Its quality.
+    pub quality: Quality,
+    /// The link.
+    pub client: Client,
+    /// Names of the models at the server: that of the tail, that of the whole network.
+    pub models: [String; 2],
+    /// Speed of the device relative to this machine: below 1, work is stretched by waiting.
+    pub speed: f64,
+    /// How layers are sent, of streams with layers.
+    pub layers: Layer,
+}
+
+/// A device.
+pub struct Device<'a> {
+    pub(super) setup: Setup,
+    images: &'a dyn Images,
+    labelled: bool,
+    pub(super) runtime: Runtime,
+    pub(super) pool: Pool,
+    pub(super) adaptive: Option<Adaptive>,
+}
+
+/// What it knows of one image while it works on it.
+pub(super) struct Work {
+    pub record: Record,
+    pub due: Instant,
+}
+
+impl<'a> Device<'a> {
+    /// A device with these images; `labelled` says whether their classes mean anything.
+    pub fn new(setup: Setup, images: &'a dyn Images, labelled: bool, runtime: Runtime) -> Device<'a> {
+        let pool = Some(Arc::new(ThreadPool::with_num_threads(1)));
+        Device { setup, images, labelled, runtime, pool, adaptive: None }
+    }
+
+    /// The same device with what policy `adaptive` goes by.
+    pub fn adaptive(mut self, adaptive: Option<Adaptive>) -> Device<'a> {
+        self.adaptive = adaptive;
+        self
+    }
+
+    /// Answers image after image. With an interval, image `i` is due `i` intervals after the first, and its delay counts from
+    /// then, also if the device is still busy with those before it.
+    pub fn run(
+        &mut self,
+        policy: Policy,
+        interval: Option<Duration>,
+        seen: &mut dyn FnMut(&Record),
+    ) -> Result<Vec<Record>> {
+        self.warm(policy)?;
+        let start = Instant::now();
+        let mut records = Vec::with_capacity(self.images.len());
+        for i in 0..self.images.len() {
+            let pixels = self.images.pixels(i)?;
+            let due = match interval {
+                Some(interval) => start + interval * i as u32,
+                None => Instant::now(),
+            };
+            std::thread::sleep(due.saturating_duration_since(Instant::now()));
+            let mut work = Work { record: self.record(i), due };
+            self.answer(policy, &pixels, &mut work)?;
+            work.record.delay = work.due.elapsed().as_secs_f64();
+            seen(&work.record);
+            records.push(work.record);
+        }
+        Ok(records)
+    }
+
+    /// The first run of each part takes longer than all others, and a device that has run for a while has had it.
+    fn warm(&mut self, policy: Policy) -> Result<()> {
+        let pixels = self.images.pixels(0)?;
+        if let (Policy::Adaptive, Some(adaptive)) = (policy, &mut self.adaptive) {
+            adaptive.warm(&self.setup, &pixels, &self.pool)?;
+        }
+        for _ in 0..2 {
+            let input = self.setup.normalize.batch(std::slice::from_ref(&pixels))?;
+            match (policy, &self.setup.cut) {
+                (Policy::Local, _) | (_, None) => drop(self.setup.network.run(&input, &[], &[], &self.pool)?),
+                (_, Some(cut)) => {
+                    let feature = self.setup.network.head(&input, cut, &self.pool)?;
+                    self.setup.encoder.encode(&feature, self.setup.quality)?;
+                }
+            }
+        }
+        let model = &self.setup.models[usize::from(matches!(policy, Policy::Image(_)))];
+        if policy != Policy::Local {
+            let ready = self.runtime.block_on(self.setup.client.ready(model));
+            ready.map_err(|status| anyhow::anyhow!("model {model} at the server: {}", text(&status)))?;
+        }
+        Ok(())
+    }
+
+    fn record(&self, i: usize) -> Record {
+        Record {
+            image: i,
+            label: self.labelled.then(|| self.images.label(i)),
+            answer: None,
+            from: String::new(),
+            delay: 0.0,
+            device: 0.0,
+            encode: 0.0,
+            link: 0.0,
+            server: [0.0; 3],
+            payload: 0,
+            wire: 0,
+            layers: 0,
+            attempts: 0,
+            error: None,
+        }
+    }
+
+    fn answer(&mut self, policy: Policy, pixels: &RgbImage, work: &mut Work) -> Result<()> {
+        match policy {
+            Policy::Local => self.local(pixels, work),
+            Policy::Fixed => self.split(pixels, work),
+            Policy::Image(codec) => self.image(codec, pixels, work),
+            Policy::Adaptive => self.adapt(pixels, work),
+        }
+    }
+
+    /// The whole network on the device.
+    fn local(&mut self, pixels: &RgbImage, work: &mut Work) -> Result<()> {
+        let Setup { network, normalize, speed, .. } = &self.setup;
+        let (answers, seconds) =
+            timed(*speed, || network.run(&normalize.batch(std::slice::from_ref(pixels))?, &[], &[], &self.pool))?;
+        work.record.device += seconds;
+        work.record.from = "local".into();
+        work.record.answer = answers.logits.first().map(|logits| argmax(logits));
+        Ok(())
+    }
+
+    /// The image to the server.
+    fn image(&mut self, codec: ImageCodec, pixels: &RgbImage, work: &mut Work) -> Result<()> {
+        let (bytes, seconds) = timed(self.setup.speed, || codec.encode(pixels))?;
+        work.record.encode += seconds;
+        work.record.from = "image".into();
+        self.send(1, "image", vec![bytes], work);
+        Ok(())
+    }
+
+    /// Head and encoder on the device, the tail at the server.
+    fn split(&mut self, pixels: &RgbImage, work: &mut Work) -> Result<()> {
+        let Setup { network, cut, normalize, encoder, quality, speed, .. } = &mut self.setup;
+        let cut = cut.as_ref().context("name the cut with --cut NAME")?;
+        let (feature, seconds): (ArrayD<f32>, f64) =
+            timed(*speed, || network.head(&normalize.batch(std::slice::from_ref(pixels))?, cut, &self.pool))?;
+        work.record.device += seconds;
+        let (stream, seconds) = timed(*speed, || Ok(encoder.encode(&feature, *quality)?))?;
+        work.record.encode += seconds;
+        work.record.from = "split".into();
+        self.send(0, "stream", layers_of(&stream)?, work);
+        Ok(())
+    }
+
+    /// Sends what was encoded, all of it or layer by layer, and keeps the answer.
+    fn send(&mut self, model: usize, input: &str, parts: Vec<Vec<u8>>, work: &mut Work) {
+        let sending = Sending::new(&self.setup, model, input, parts);
+        let reply = self.runtime.block_on(sending.reply());
+        sending.keep(reply, work);
+    }
+}
+
+/// One message on its way.
+pub(super) struct Sending {
+    client: Client,
+    model: String,
+    input: String,
+    parts: Vec<Bytes>,
+    layers: Layer,
+    start: Instant,
+    /// Bytes that had been sent before.
+    before: u64,
+}
+
+impl Sending {
+    pub fn new(setup: &Setup, model: usize, input: &str, parts: Vec<Vec<u8>>) -> Sending {
+        Sending {
+            client: setup.client.clone(),
+            model: setup.models[model].clone(),
+            input: input.into(),
+            parts: parts.into_iter().map(Into::into).collect(),
+            layers: setup.layers,
+            start: Instant::now(),
+            before: setup.client.traffic().0,
+        }
+    }
+
+    /// Bytes of all parts.
+    pub fn bytes(&self) -> usize {
+        self.parts.iter().map(Bytes::len).sum()
+    }
+
+    /// Seconds since it began.
+    pub fn seconds(&self) -> f64 {
+        self.start.elapsed().as_secs_f64()
+    }
+
+    pub async fn reply(&self) -> Result<Reply, Status> {
+        self.client.stream(&self.model, &self.input, &self.parts, self.layers).await
+    }
+
+    /// Notes in the record what came of it.
+    pub fn keep(&self, reply: Result<Reply, Status>, work: &mut Work) {
+        self.sent(work);
+        match reply {
+            Ok(Reply { logits, times, attempts, layers, .. }) => {
+                let parts = if layers == 0 { self.parts.len() } else { layers };
+                work.record.payload += self.parts.iter().take(parts).map(Bytes::len).sum::<usize>();
+                work.record.server = [times.queue, times.decode, times.tail];
+                work.record.attempts = attempts;
+                work.record.layers = layers;
+                work.record.answer = logits.first().map(|logits| argmax(logits));
+            }
+            Err(status) => {
+                work.record.payload += self.bytes();
+                work.record.error = Some(text(&status));
+            }
+        }
+    }
+
+    /// Notes time and bytes of what was sent without an answer so far.
+    pub fn sent(&self, work: &mut Work) {
+        work.record.link += self.seconds();
+        work.record.wire += self.client.traffic().0 - self.before;
+    }
+}
+
+fn text(status: &Status) -> String {
+    format!("{:?}: {}", status.code(), status.message())
+}
+
+/// The layers of a stream, or all of it if it has none.
+pub(super) fn layers_of(stream: &[u8]) -> Result<Vec<Vec<u8>>> {
+    let ends = Info::read(stream)?.layers;
+    let begins = std::iter::once(0).chain(ends.iter().copied());
+    Ok(begins.zip(&ends).map(|(from, &end)| stream[from..end].to_vec()).collect())
+}
+
+/// Runs work of the device; where that is slower than this machine, waits for the rest of the time. The result and seconds.
+pub(super) fn timed<T>(speed: f64, work: impl FnOnce() -> Result<T>) -> Result<(T, f64)> {
+    let start = Instant::now();
+    let result = work()?;
+    let own = start.elapsed().as_secs_f64();
+    if speed < 1.0 {
+        std::thread::sleep(Duration::from_secs_f64(own / speed - own));
+    }
+    Ok((result, start.elapsed().as_secs_f64()))
+}

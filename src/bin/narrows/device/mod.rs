@@ -1,0 +1,11 @@
+//! The device of `narrows offload`: what it does with each image, and what came of it.
+
+mod adaptive;
+mod camera;
+mod policy;
+mod record;
+
+pub use adaptive::{Adaptive, Known};
+pub use camera::{Device, Setup};
+pub use policy::Policy;
+pub use record::{Record, Summary, csv, table};

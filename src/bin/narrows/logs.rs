@@ -1,0 +1,33 @@
+//! Logs of the commands that run for long: on standard error.
+
+use std::io::IsTerminal;
+
+use anyhow::{Result, anyhow};
+use clap::Args;
+use tracing_subscriber::EnvFilter;
+
+/// How much is logged, and in which form.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Logs")]
+pub struct LogArgs {
+    /// What is logged: error, warn, info, debug (each request), or a filter of tracing-subscriber. What peers do wrong in
+    /// HTTP/2 is not, but with h2=warn.
+    #[arg(long, value_name = "LEVEL", default_value = "info")]
+    log: String,
+    /// One JSON object a line.
+    #[arg(long)]
+    log_json: bool,
+}
+
+impl LogArgs {
+    /// Logs from now on.
+    pub fn start(&self) -> Result<()> {
+        // Strangers shall not fill the logs.
+        let filter = format!("h2=off,{}", self.log);
+        let filter = EnvFilter::try_new(filter).map_err(|error| anyhow!("--log {}: {error}", self.log))?;
+        let terminal = std::io::stderr().is_terminal();
+        let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(terminal);
+        let started = if self.log_json { logs.json().try_init() } else { logs.try_init() };
+        started.map_err(|error| anyhow!("logs: {error}"))
+    }
+}

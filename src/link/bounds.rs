@@ -1,0 +1,109 @@
+//! What a server admits.
+
+use std::time::Duration;
+
+/// Bounds of a server: what it holds at the same time, and for how long.
+///
+/// What strangers can make it hold is [`Bounds::memory`] at most, beside what it needs when idle.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Bounds {
+    /// Largest message, in bytes. Default 4 MiB.
+    pub message: usize,
+    /// Items (features or images) of one request, and of one run of a tail. Default 16.
+    pub batch: usize,
+    /// Requests that are being received, wait or run. Default 64.
+    pub requests: usize,
+    /// Requests that wait for a worker, of those. Default 32.
+    pub queue: usize,
+    /// Threads that decode and run tails. Default: one for each processor.
+    pub workers: usize,
+    /// Open streaming calls. Default 256.
+    pub calls: usize,
+    /// Largest message on a streaming call, in bytes, and most bytes of the layers that it keeps. Default 256 KiB.
+    pub layers: usize,
+    /// Open connections. Default 512.
+    pub connections: usize,
+    /// Requests in flight on one connection. Default 32.
+    pub streams: u32,
+    /// Bytes that a connection may send before they are asked for. Default 256 KiB.
+    pub window: u32,
+    /// Time for a connection to send its first request, for a handshake to end and for HTTP headers. Default 10 s.
+    pub first: Duration,
+    /// Time that a connection may be idle, or a streaming call without a message. Default 5 min.
+    pub idle: Duration,
+    /// Time that a peer may take nothing of what is sent to it. Default 10 s.
+    pub stall: Duration,
+    /// Time for one request, from its headers to its answer; its own deadline may be sooner. Default 10 s.
+    pub request: Duration,
+    /// Time after which a request whose body has not come, or a call without a message, gives its place to another if all
+    /// are taken. Default 1 s.
+    pub patience: Duration,
+    /// Time for requests in flight to end when the server does. Default 30 s.
+    pub grace: Duration,
+    /// Time between the word that the server is not ready and its end, so that load balancers hear it. Default 0.
+    pub drain: Duration,
+}
+
+/// Bytes of the headers of one request.
+pub(crate) const HEADERS: u32 = 8 << 10;
+/// Bytes that one connection holds in buffers beside its window and its headers: socket, HTTP/2 and TLS.
+const CONNECTION: u64 = 128 << 10;
+/// Copies of a message that live at the same time: as received (its buffer may be twice as long), and as a tensor.
+const COPIES: u64 = 3;
+/// What the decoded form of a message takes beside its data, see [`wire`](super::wire).
+pub(crate) const STRUCTURE: usize = 64 << 10;
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Bounds {
+            message: 4 << 20,
+            batch: 16,
+            requests: 64,
+            queue: 32,
+            workers: std::thread::available_parallelism().map_or(1, usize::from),
+            calls: 256,
+            layers: 256 << 10,
+            connections: 512,
+            streams: 32,
+            window: 256 << 10,
+            first: Duration::from_secs(10),
+            idle: Duration::from_secs(300),
+            stall: Duration::from_secs(10),
+            request: Duration::from_secs(10),
+            patience: Duration::from_secs(1),
+            grace: Duration::from_secs(30),
+            drain: Duration::ZERO,
+        }
+    }
+}
+
+impl Bounds {
+    /// Bytes that connections and requests make the server hold at most, whatever they are:
+    ///
+    /// ```text
+    /// connections * (window + streams * 8 KiB + 128 KiB)
+    ///     + requests * (3 * message + 64 KiB) + calls * (3 * layers + 64 KiB)
+    /// ```
+    ///
+    /// Beside it are the models, and for each worker what it needs to decode and run `batch` items.
+    pub fn memory(&self) -> u64 {
+        let connection = u64::from(self.window) + u64::from(self.streams) * u64::from(HEADERS) + CONNECTION;
+        let message = |bytes: usize| COPIES * bytes as u64 + STRUCTURE as u64;
+        self.connections as u64 * connection
+            + self.requests as u64 * message(self.message)
+            + self.calls as u64 * message(self.layers)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_the_sum_of_what_is_admitted() {
+        let bounds = Bounds { message: 1000, requests: 2, calls: 6, layers: 100, ..Bounds::default() };
+        let bounds = Bounds { connections: 3, streams: 4, window: 5, ..bounds };
+        let requests = 2 * (3 * 1000 + 65_536) + 6 * (3 * 100 + 65_536);
+        assert_eq!(bounds.memory(), 3 * (5 + 4 * 8192 + 131_072) + requests);
+    }
+}

@@ -1,0 +1,519 @@
+//! The device's side: requests to one of several replicas, tried again elsewhere when one is lost.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use hyper_util::rt::TokioIo;
+use prost::Message;
+use rand_pcg::Pcg32;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::codegen::http::Uri;
+use tonic::codegen::{BoxFuture, Bytes, Service};
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
+use tonic::{Code, Request, Status, Streaming};
+
+use super::proto::grpc_inference_service_client::GrpcInferenceServiceClient;
+use super::proto::infer_parameter::ParameterChoice;
+use super::proto::{
+    InferParameter, ModelInferRequest, ModelInferResponse, ModelReadyRequest, ModelStreamInferResponse,
+};
+use super::retry::{Retry, lost};
+use super::tensors::{Data, Times};
+use crate::error::{Error, Result};
+
+/// Largest answer.
+const ANSWER: usize = 4 << 20;
+/// Largest headers of an answer.
+const HEADERS: u32 = 16 << 10;
+/// Most parts of one stream.
+const LAYERS: usize = 8;
+/// Pings on a connection that waits for an answer: what does not reply is given up, and the request tried elsewhere.
+const PING: Duration = Duration::from_secs(5);
+
+/// How a client knows a server, and is known to it: all in PEM.
+#[derive(Debug, Clone, Default)]
+pub struct Tls {
+    /// Root of the server's certificate.
+    pub root: Option<String>,
+    /// Name in the server's certificate, if it is not that in the address.
+    pub name: Option<String>,
+    /// Certificate and key of the client, for servers that ask for one.
+    pub identity: Option<(String, String)>,
+}
+
+/// Where a client sends requests, and how long it tries.
+#[derive(Debug, Clone)]
+pub struct ClientOptions {
+    /// Replicas: `http://host:port` or `https://host:port`.
+    pub servers: Vec<String>,
+    /// For `https`.
+    pub tls: Tls,
+    /// When to try again.
+    pub retry: Retry,
+    /// Time for one attempt. Default 5 s.
+    pub attempt: Duration,
+    /// Time for all attempts. Default 30 s.
+    pub timeout: Duration,
+    /// Seed of the jitter.
+    pub seed: u64,
+}
+
+impl Default for ClientOptions {
+    fn default() -> Self {
+        ClientOptions {
+            servers: Vec::new(),
+            tls: Tls::default(),
+            retry: Retry::default(),
+            attempt: Duration::from_secs(5),
+            timeout: Duration::from_secs(30),
+            seed: 0,
+        }
+    }
+}
+
+/// An answer.
+#[derive(Debug, Clone)]
+pub struct Reply {
+    /// The scores of each item.
+    pub logits: Vec<Vec<f32>>,
+    /// What the server spent.
+    pub times: Times,
+    /// Attempts that it took.
+    pub attempts: u32,
+    /// Seconds of the last attempt, from the first byte that was sent to the answer.
+    pub seconds: f64,
+    /// Bytes of the messages of the last attempt.
+    pub bytes: usize,
+    /// Layers that were sent, of a layered stream; else 0.
+    pub layers: usize,
+}
+
+/// How the parts of one stream are sent on a streaming call.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Layer {
+    /// Probability at which the server answers; its own if there is none.
+    pub threshold: Option<f64>,
+    /// How long the server's word on a layer is waited for before the next one is sent.
+    pub patience: Duration,
+}
+
+/// A client of one or more replicas. Clone it freely: the clones share connections.
+#[derive(Clone)]
+pub struct Client(Arc<Shared>);
+
+struct Shared {
+    replicas: Vec<GrpcInferenceServiceClient<Channel>>,
+    /// The replica that is asked first.
+    first: AtomicUsize,
+    options: ClientOptions,
+    random: Mutex<Pcg32>,
+    traffic: Arc<Traffic>,
+    /// Streaming calls that are open and not in use.
+    calls: Mutex<Vec<Call>>,
+    /// Numbers of the requests on them.
+    next: AtomicU64,
+}
+
+/// An open streaming call to one of the replicas.
+struct Call {
+    replica: usize,
+    sender: mpsc::Sender<ModelInferRequest>,
+    responses: Streaming<ModelStreamInferResponse>,
+}
+
+/// Bytes on the wire, all of HTTP/2 and TLS counted.
+#[derive(Debug, Default)]
+struct Traffic {
+    sent: AtomicU64,
+    received: AtomicU64,
+}
+
+impl Client {
+    /// A client; it connects when it is first used. It must be made within a Tokio runtime.
+    ///
+    /// # Errors
+    /// `InvalidInput` if there is no server, an address is none, or the certificates cannot be used.
+    pub fn new(options: ClientOptions) -> Result<Client> {
+        if options.servers.is_empty() {
+            return Err(Error::invalid("a client needs the address of a server"));
+        }
+        let traffic = Arc::new(Traffic::default());
+        let replica = |address: &String| {
+            let invalid = |error: &dyn std::fmt::Display| {
+                Error::invalid(format!("server {address}: {error}; write http://host:port or https://host:port"))
+            };
+            let mut endpoint = Endpoint::from_shared(address.clone())
+                .map_err(|error| invalid(&error))?
+                .connect_timeout(options.attempt)
+                .http2_keep_alive_interval(PING)
+                .keep_alive_timeout(options.attempt)
+                .http2_max_header_list_size(HEADERS);
+            match endpoint.uri().scheme_str() {
+                Some("http") => {}
+                Some("https") => {
+                    endpoint = endpoint.tls_config(options.tls.config()).map_err(|error| invalid(&error))?
+                }
+                _ => return Err(invalid(&"no scheme")),
+            }
+            let channel = endpoint.connect_with_connector_lazy(Connect(traffic.clone()));
+            Ok(GrpcInferenceServiceClient::new(channel).max_decoding_message_size(ANSWER))
+        };
+        let replicas = options.servers.iter().map(replica).collect::<Result<_>>()?;
+        let random = Mutex::new(Pcg32::new(options.seed, 0));
+        let (first, calls, next) = (AtomicUsize::new(0), Mutex::default(), AtomicU64::new(0));
+        Ok(Client(Arc::new(Shared { replicas, first, options, random, traffic, calls, next })))
+    }
+
+    /// Bytes sent and received on the wire so far.
+    pub fn traffic(&self) -> (u64, u64) {
+        let traffic = &self.0.traffic;
+        (traffic.sent.load(Relaxed), traffic.received.load(Relaxed))
+    }
+
+    /// Waits until some replica says that it is ready for a model.
+    ///
+    /// # Errors
+    /// The last status, when the time for all attempts is over; `NOT_FOUND` for a model that there is not.
+    pub async fn ready(&self, model: &str) -> std::result::Result<(), Status> {
+        self.attempts(|replica, time| async move {
+            let mut replica = self.0.replicas[replica].clone();
+            let mut request = Request::new(ModelReadyRequest { name: model.into(), version: String::new() });
+            request.set_timeout(time);
+            match replica.model_ready(request).await?.into_inner().ready {
+                true => Ok(()),
+                false => Err(Status::unavailable("the server is not ready")),
+            }
+        })
+        .await
+        .map(|_| ())
+    }
+
+    /// Sends items to a model and waits for the scores of each.
+    ///
+    /// `input` is the name of the tensor: `stream` or `feature` of a tail, `image` or `x` of a whole network.
+    ///
+    /// # Errors
+    /// What the server said if it refused; else the status of the last attempt, or `DEADLINE_EXCEEDED`.
+    pub async fn infer(&self, model: &str, input: &str, data: &Data) -> std::result::Result<Reply, Status> {
+        let (tensor, raw) = data.tensor(input);
+        let message = ModelInferRequest {
+            model_name: model.into(),
+            inputs: vec![tensor],
+            raw_input_contents: vec![raw],
+            ..Default::default()
+        };
+        let bytes = message.encoded_len();
+        let (reply, attempts) = self
+            .attempts(|replica, time| {
+                let mut replica = self.0.replicas[replica].clone();
+                let mut request = Request::new(message.clone());
+                request.set_timeout(time);
+                async move {
+                    let start = Instant::now();
+                    let response = replica.model_infer(request).await?.into_inner();
+                    let seconds = start.elapsed().as_secs_f64();
+                    Ok(Reply { seconds, bytes, ..reply(&response)? })
+                }
+            })
+            .await?;
+        Ok(Reply { attempts, ..reply })
+    }
+
+    /// Sends one item on a streaming call, whole or layer by layer until the server has its answer. The call stays open for
+    /// the next one, which spares it some 50 bytes of headers.
+    ///
+    /// # Errors
+    /// As [`Client::infer`]; `INVALID_ARGUMENT` if there are no parts, or more than 8.
+    pub async fn stream(
+        &self,
+        model: &str,
+        input: &str,
+        parts: &[Bytes],
+        how: Layer,
+    ) -> std::result::Result<Reply, Status> {
+        if parts.is_empty() || parts.len() > LAYERS {
+            return Err(Status::invalid_argument(format!("{} parts: a stream is sent in 1 to {LAYERS}", parts.len())));
+        }
+        let id = self.0.next.fetch_add(1, Relaxed).to_string();
+        let message = |i: usize| {
+            let (tensor, raw) = Data::Bytes(vec![parts[i].clone()]).tensor(input);
+            let mut message = ModelInferRequest {
+                model_name: model.into(),
+                id: id.clone(),
+                inputs: vec![tensor],
+                raw_input_contents: vec![raw],
+                ..Default::default()
+            };
+            let mut set = |name: &str, value| {
+                message.parameters.insert(name.into(), InferParameter { parameter_choice: Some(value) });
+            };
+            if i + 1 < parts.len() {
+                set("more", ParameterChoice::BoolParam(true));
+                if let Some(threshold) = how.threshold {
+                    set("threshold", ParameterChoice::DoubleParam(threshold));
+                }
+            }
+            message
+        };
+        let messages: Vec<ModelInferRequest> = (0..parts.len()).map(message).collect();
+        let messages = messages.as_slice();
+        let (reply, attempts) = self
+            .attempts(|replica, _| async move {
+                let mut call = self.call(replica).await?;
+                let reply = call.answer(messages, how.patience).await?;
+                // What was answered late, or refused, is not used again: its call is dropped with what is still on it.
+                self.0.calls.lock().unwrap_or_else(PoisonError::into_inner).push(call);
+                Ok(reply)
+            })
+            .await?;
+        Ok(Reply { attempts, ..reply })
+    }
+
+    /// An open call to a replica.
+    async fn call(&self, replica: usize) -> std::result::Result<Call, Status> {
+        {
+            let mut calls = self.0.calls.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(at) = calls.iter().position(|call| call.replica == replica && !call.sender.is_closed()) {
+                return Ok(calls.swap_remove(at));
+            }
+            calls.retain(|call| !call.sender.is_closed());
+        }
+        let (sender, receiver) = mpsc::channel(LAYERS);
+        let responses = self.0.replicas[replica].clone().model_stream_infer(ReceiverStream::new(receiver)).await?;
+        Ok(Call { replica, sender, responses: responses.into_inner() })
+    }
+
+    /// Calls one replica after the other until one answers, the time is over, or it makes no sense to go on.
+    async fn attempts<T, F>(&self, mut call: impl FnMut(usize, Duration) -> F) -> std::result::Result<(T, u32), Status>
+    where
+        F: Future<Output = std::result::Result<T, Status>>,
+    {
+        let Shared { replicas, first, options, random, .. } = &*self.0;
+        let end = Instant::now() + options.timeout;
+        let mut attempt = 0;
+        loop {
+            let replica = first.load(Relaxed) % replicas.len();
+            let time = options.attempt.min(end.saturating_duration_since(Instant::now()));
+            attempt += 1;
+            let result = match tokio::time::timeout(time, call(replica, time)).await {
+                Ok(result) => result,
+                Err(_) => Err(Status::unavailable(format!("no answer within {:.3} s", time.as_secs_f64()))),
+            };
+            let status = match result {
+                Ok(answer) => return Ok((answer, attempt)),
+                Err(status) => lost(status),
+            };
+            let wait = {
+                let mut random = random.lock().unwrap_or_else(PoisonError::into_inner);
+                options.retry.wait(attempt, &status, &mut random)
+            };
+            let Some(wait) = wait else { return Err(status) };
+            // The next one is asked first from now on, unless another call has moved on already.
+            let next = (replica + 1) % replicas.len();
+            let _ = first.compare_exchange(replica, next, Relaxed, Relaxed);
+            // Another replica need not be waited for, until all have been asked.
+            let wait = if (attempt as usize) < replicas.len() { Duration::ZERO } else { wait };
+            if Instant::now() + wait >= end {
+                let (time, last) = (options.timeout.as_secs_f64(), status.message());
+                return Err(Status::deadline_exceeded(format!(
+                    "no answer within {time:.3} s, {attempt} attempts: {last}"
+                )));
+            }
+            tracing::debug!(attempt, code = ?status.code(), error = status.message(), "trying again");
+            tokio::time::sleep(wait).await;
+        }
+    }
+}
+
+impl Call {
+    /// Sends messages until there is an answer. The next one is sent when the server asks for more, or has said nothing for
+    /// so long.
+    async fn answer(
+        &mut self,
+        messages: &[ModelInferRequest],
+        patience: Duration,
+    ) -> std::result::Result<Reply, Status> {
+        let start = Instant::now();
+        let (mut sent, mut bytes) = (0, 0);
+        let answer = loop {
+            if sent == 0 {
+                bytes += self.send(&messages[sent])?;
+                sent += 1;
+            }
+            let next = self.responses.message();
+            let response = if sent < messages.len() {
+                match tokio::time::timeout(patience, next).await {
+                    Ok(response) => response,
+                    Err(_) => {
+                        bytes += self.send(&messages[sent])?;
+                        sent += 1;
+                        continue;
+                    }
+                }
+            } else {
+                next.await
+            };
+            let response = response.map_err(broken)?;
+            let response = response.ok_or_else(|| Status::unavailable("the call ended without an answer"))?;
+            let (error, response) = (response.error_message, response.infer_response.unwrap_or_default());
+            if response.id != messages[0].id {
+                // Of a request that was given up.
+                continue;
+            }
+            if !error.is_empty() {
+                return Err(said(&error));
+            }
+            if !response.outputs.is_empty() {
+                break response;
+            }
+            if sent < messages.len() {
+                bytes += self.send(&messages[sent])?;
+                sent += 1;
+            }
+        };
+        let seconds = start.elapsed().as_secs_f64();
+        let layers = if messages.len() == 1 { 0 } else { sent };
+        Ok(Reply { seconds, bytes, layers, ..reply(&answer)? })
+    }
+
+    fn send(&self, message: &ModelInferRequest) -> std::result::Result<usize, Status> {
+        let bytes = message.encoded_len();
+        self.sender.try_send(message.clone()).map_err(|_| Status::unavailable("the call has ended"))?;
+        Ok(bytes)
+    }
+}
+
+/// A call that breaks says nothing of the request that was on it: it may be tried again on another.
+fn broken(status: Status) -> Status {
+    match status.code() {
+        Code::Cancelled | Code::DeadlineExceeded | Code::Internal | Code::Unknown => {
+            Status::unavailable(format!("the call broke: {}", status.message()))
+        }
+        _ => status,
+    }
+}
+
+/// The status in the error message of a stream, `CODE: what is wrong`.
+fn said(text: &str) -> Status {
+    let (code, message) = text.split_once(": ").unwrap_or(("", text));
+    match code {
+        "RESOURCE_EXHAUSTED" => Status::resource_exhausted(message),
+        "UNAVAILABLE" => Status::unavailable(message),
+        "DEADLINE_EXCEEDED" => Status::deadline_exceeded(message),
+        "FAILED_PRECONDITION" => Status::failed_precondition(message),
+        "NOT_FOUND" => Status::not_found(message),
+        "INTERNAL" => Status::internal(message),
+        _ => Status::invalid_argument(message),
+    }
+}
+
+/// Reads scores and times out of a response.
+fn reply(response: &ModelInferResponse) -> std::result::Result<Reply, Status> {
+    let strange = |what: &str| Status::data_loss(format!("the server's answer is not understood: {what}"));
+    let logits = response.outputs.iter().position(|output| output.name == "logits");
+    let at = logits.ok_or_else(|| strange("it has no logits"))?;
+    let tensor = &response.outputs[at];
+    let values: Vec<f32> = match (response.raw_output_contents.get(at), &tensor.contents) {
+        (Some(raw), _) => raw.as_chunks().0.iter().map(|&bytes| f32::from_le_bytes(bytes)).collect(),
+        (None, Some(contents)) => contents.fp32_contents.clone(),
+        (None, None) => return Err(strange("its logits have no data")),
+    };
+    let [rows, classes] = tensor.shape[..] else { return Err(strange("its logits have no two axes")) };
+    let (rows, classes) = (usize::try_from(rows).unwrap_or(0), usize::try_from(classes).unwrap_or(0));
+    if rows == 0 || classes == 0 || rows.checked_mul(classes) != Some(values.len()) {
+        return Err(strange("its logits are not as many as their shape says"));
+    }
+    let seconds = |name: &str| match response.parameters.get(name).and_then(|value| value.parameter_choice.as_ref()) {
+        Some(ParameterChoice::DoubleParam(seconds)) if *seconds >= 0.0 => *seconds,
+        _ => 0.0,
+    };
+    Ok(Reply {
+        logits: values.chunks(classes).map(<[f32]>::to_vec).collect(),
+        times: Times { queue: seconds("queue"), decode: seconds("decode"), tail: seconds("tail") },
+        attempts: 1,
+        seconds: 0.0,
+        bytes: 0,
+        layers: 0,
+    })
+}
+
+impl Tls {
+    fn config(&self) -> ClientTlsConfig {
+        let mut config = ClientTlsConfig::new();
+        if let Some(root) = &self.root {
+            config = config.ca_certificate(Certificate::from_pem(root));
+        }
+        if let Some(name) = &self.name {
+            config = config.domain_name(name);
+        }
+        if let Some((certificate, key)) = &self.identity {
+            config = config.identity(Identity::from_pem(certificate, key));
+        }
+        config
+    }
+}
+
+/// Connects to a host and port, and counts what goes over the connection.
+#[derive(Clone)]
+struct Connect(Arc<Traffic>);
+
+impl Service<Uri> for Connect {
+    type Response = TokioIo<Counted>;
+    type Error = io::Error;
+    type Future = BoxFuture<TokioIo<Counted>, io::Error>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, uri: Uri) -> Self::Future {
+        let traffic = self.0.clone();
+        Box::pin(async move {
+            let host = uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']').to_string();
+            let port = uri.port_u16().unwrap_or(if uri.scheme_str() == Some("https") { 443 } else { 80 });
+            let socket = TcpStream::connect((host, port)).await?;
+            socket.set_nodelay(true)?;
+            Ok(TokioIo::new(Counted { socket, traffic }))
+        })
+    }
+}
+
+struct Counted {
+    socket: TcpStream,
+    traffic: Arc<Traffic>,
+}
+
+impl AsyncRead for Counted {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let before = buffer.filled().len();
+        ready!(Pin::new(&mut this.socket).poll_read(cx, buffer))?;
+        this.traffic.received.fetch_add((buffer.filled().len() - before) as u64, Relaxed);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Counted {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let sent = ready!(Pin::new(&mut this.socket).poll_write(cx, bytes))?;
+        this.traffic.sent.fetch_add(sent as u64, Relaxed);
+        Poll::Ready(Ok(sent))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().socket).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().socket).poll_shutdown(cx)
+    }
+}

@@ -1,0 +1,143 @@
+//! The models of a server: tails of networks, and whole networks.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use ndarray::ArrayD;
+use tonic::Status;
+
+use super::proto::ModelMetadataResponse;
+use super::proto::model_metadata_response::TensorMetadata;
+use crate::error::{Error, Result};
+use crate::profile::Profile;
+
+/// What turns features, or the inputs of a whole network, into answers. It runs on the threads of the server's workers, on
+/// several at the same time.
+pub trait Tail: Send + Sync + 'static {
+    /// Shape of what it takes, for one item: without the batch axis.
+    fn shape(&self) -> &[usize];
+
+    /// Number of classes.
+    fn classes(&self) -> usize;
+
+    /// The scores of each item of a batch `[n, ...shape]`, which is in standard layout.
+    ///
+    /// # Errors
+    /// [`Error::Backend`] if the network cannot be run.
+    fn run(&self, batch: &ArrayD<f32>) -> Result<Vec<Vec<f32>>>;
+
+    /// The input `[1, ...shape]` in a compressed image (JPEG, PNG, WebP), of a whole network.
+    ///
+    /// # Errors
+    /// [`Error::InvalidInput`] for bytes that are no image of the right size.
+    fn image(&self, bytes: &[u8]) -> Result<ArrayD<f32>> {
+        let _ = bytes;
+        Err(Error::invalid("this model takes no images"))
+    }
+}
+
+/// What a model takes.
+#[derive(Debug, Clone)]
+pub enum Accepts {
+    /// Streams made with one of these profiles or with none in a BYTES tensor `stream`, or features in an FP32 tensor
+    /// `feature`.
+    Features(Vec<Arc<Profile>>),
+    /// Compressed images in a BYTES tensor `image`, or inputs in an FP32 tensor `x`.
+    Images,
+}
+
+/// A model of a server.
+#[derive(Clone)]
+pub struct Model {
+    /// Name, as requests have it.
+    pub name: String,
+    /// What it takes.
+    pub accepts: Accepts,
+    /// What runs.
+    pub tail: Arc<dyn Tail>,
+}
+
+impl Model {
+    /// The tail of a network, which takes streams that were made with one of these profiles.
+    pub fn tail(name: impl Into<String>, profiles: Vec<Arc<Profile>>, tail: Arc<dyn Tail>) -> Model {
+        Model { name: name.into(), accepts: Accepts::Features(profiles), tail }
+    }
+
+    /// A whole network, which takes images.
+    pub fn whole(name: impl Into<String>, tail: Arc<dyn Tail>) -> Model {
+        Model { name: name.into(), accepts: Accepts::Images, tail }
+    }
+
+    /// Names of the tensors that it takes: that of BYTES, that of FP32.
+    pub(crate) fn inputs(&self) -> [&'static str; 2] {
+        match self.accepts {
+            Accepts::Features(_) => ["stream", "feature"],
+            Accepts::Images => ["image", "x"],
+        }
+    }
+
+    /// Its profiles.
+    pub(crate) fn profiles(&self) -> &[Arc<Profile>] {
+        match &self.accepts {
+            Accepts::Features(profiles) => profiles,
+            Accepts::Images => &[],
+        }
+    }
+
+    /// What the protocol says of it.
+    pub(crate) fn metadata(&self) -> ModelMetadataResponse {
+        let tensor = |name: &str, datatype: &str, item: &[usize]| TensorMetadata {
+            name: name.into(),
+            datatype: datatype.into(),
+            shape: std::iter::once(-1).chain(item.iter().map(|&size| size as i64)).collect(),
+        };
+        let [bytes, floats] = self.inputs();
+        let hashes: Vec<String> = self.profiles().iter().map(|profile| format!("{:016x}", profile.hash())).collect();
+        ModelMetadataResponse {
+            name: self.name.clone(),
+            versions: vec!["1".into()],
+            platform: "narrows".into(),
+            inputs: vec![tensor(bytes, "BYTES", &[]), tensor(floats, "FP32", self.tail.shape())],
+            outputs: vec![tensor("logits", "FP32", &[self.tail.classes()]), tensor("class", "INT64", &[])],
+            properties: [("profiles".to_string(), hashes.join(","))].into(),
+        }
+    }
+}
+
+/// The models of a server by name.
+#[derive(Clone)]
+pub(crate) struct Models(BTreeMap<String, Arc<Model>>);
+
+impl Models {
+    /// # Errors
+    /// `InvalidInput` if there are none, or two of one name.
+    pub fn new(models: Vec<Model>) -> Result<Models> {
+        let mut all = BTreeMap::new();
+        for model in models {
+            if let Some(two) = all.insert(model.name.clone(), Arc::new(model)) {
+                return Err(Error::invalid(format!("two models are named {}", two.name)));
+            }
+        }
+        if all.is_empty() {
+            return Err(Error::invalid("a server needs a model"));
+        }
+        Ok(Models(all))
+    }
+
+    /// One model; the error lists those that there are.
+    pub fn get(&self, name: &str, version: &str) -> std::result::Result<&Arc<Model>, Status> {
+        let Some(model) = self.0.get(name) else {
+            let names: Vec<&str> = self.0.keys().map(String::as_str).collect();
+            let name: String = name.chars().take(100).collect();
+            return Err(Status::not_found(format!("no model {name:?}; there are: {}", names.join(", "))));
+        };
+        if !matches!(version, "" | "1") {
+            return Err(Status::not_found(format!("model {name:?} has version 1 only: leave the version out")));
+        }
+        Ok(model)
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Model>> {
+        self.0.values()
+    }
+}

@@ -1,0 +1,216 @@
+//! Bounds hold, and what is refused is told when to come again.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use hyper::body::Frame;
+use narrows::link::proto::ServerReadyRequest;
+use narrows::link::{Bounds, Client, ClientOptions, Data, Layer};
+use tonic::codegen::{Bytes, Service, http};
+use tonic::transport::Channel;
+use tonic::{Code, Request, Status};
+
+use crate::support::*;
+
+#[tokio::test]
+async fn a_message_that_is_too_large_is_refused_and_the_next_one_served() {
+    let server = Running::start(Bounds { message: 20_000, ..Bounds::default() }, None).await;
+    let mut client = server.connect().await;
+    for size in [20_000, 200_000, 10_000_000] {
+        let status = client.model_infer(streams(&[vec![0; size]])).await.unwrap_err();
+        assert_eq!(status.code(), Code::ResourceExhausted, "{status}");
+        assert!(status.message().contains("20000 bytes") && status.message().contains("fewer items"), "{status}");
+        client.model_infer(streams(&[stream(1)])).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_full_queue_refuses_with_a_hint_and_serves_again_later() {
+    let bounds = Bounds { workers: 1, queue: 2, batch: 1, ..Bounds::default() };
+    let server = Running::start(bounds, None).await;
+    let client = server.connect().await;
+    server.sums.close();
+    let ask = |seed| {
+        let mut client = client.clone();
+        tokio::spawn(async move { client.model_infer(streams(&[stream(seed)])).await })
+    };
+    let running = ask(1);
+    until("a worker has the first", || {
+        server.metric("narrows_payload_bytes_count{input=\"stream\",model=\"sums\"}") == 1.0
+    })
+    .await;
+    until("the queue is empty", || server.metric("narrows_queue_depth") == 0.0).await;
+    let waiting = [ask(2), ask(3)];
+    until("two wait", || server.metric("narrows_queue_depth") == 2.0).await;
+    for _ in 0..5 {
+        let status = ask(4).await.unwrap().unwrap_err();
+        assert_eq!(status.code(), Code::ResourceExhausted, "{status}");
+        let hint: u64 = status.metadata().get("grpc-retry-pushback-ms").unwrap().to_str().unwrap().parse().unwrap();
+        assert!((1..=10_000).contains(&hint));
+    }
+    // Questions are answered meanwhile.
+    assert!(client.clone().server_ready(ServerReadyRequest {}).await.unwrap().into_inner().ready);
+    server.sums.open();
+    running.await.unwrap().unwrap();
+    for waiting in waiting {
+        waiting.await.unwrap().unwrap();
+    }
+    ask(5).await.unwrap().unwrap();
+    assert_eq!(server.metric("narrows_calls_total{code=\"RESOURCE_EXHAUSTED\",method=\"ModelInfer\"}"), 5.0);
+}
+
+#[tokio::test]
+async fn a_client_that_is_told_to_come_again_does() {
+    let bounds = Bounds { workers: 1, queue: 1, batch: 1, ..Bounds::default() };
+    let server = Running::start(bounds, None).await;
+    let options = ClientOptions { servers: vec![format!("http://{}", server.address)], ..ClientOptions::default() };
+    let client = Client::new(options).unwrap();
+    let mut tasks = Vec::new();
+    for i in 0..12 {
+        let client = client.clone();
+        tasks.push(tokio::spawn(async move {
+            let data = Data::Bytes(vec![stream(i).into()]);
+            let how = Layer { threshold: None, patience: Duration::from_secs(9) };
+            match i % 2 {
+                0 => client.infer("sums", "stream", &data).await,
+                _ => client.stream("sums", "stream", &[stream(i).into()], how).await,
+            }
+        }));
+    }
+    for task in tasks {
+        assert_eq!(task.await.unwrap().unwrap().logits.len(), 1);
+    }
+}
+
+#[tokio::test]
+async fn what_is_late_is_told_so_and_not_run() {
+    let bounds = Bounds { workers: 1, batch: 1, request: Duration::from_secs(1), ..Bounds::default() };
+    let server = Running::start(bounds, None).await;
+    let mut client = server.connect().await;
+    server.sums.close();
+    for time in [Some(Duration::from_millis(60)), None] {
+        let mut request = Request::new(streams(&[stream(1)]));
+        // The header alone: the client's own clock is not what is tested.
+        if let Some(time) = time {
+            request.metadata_mut().insert("grpc-timeout", format!("{}m", time.as_millis()).parse().unwrap());
+        }
+        let status = client.model_infer(request).await.unwrap_err();
+        assert_eq!(status.code(), Code::DeadlineExceeded, "{status}");
+    }
+    assert_eq!(server.metric("narrows_in_flight"), 0.0);
+    server.sums.open();
+    client.model_infer(streams(&[stream(1)])).await.unwrap();
+    // The first was on a worker when its time was over; the second had not begun.
+    assert_eq!(server.sums.runs.lock().unwrap().len(), 2);
+}
+
+/// A body that begins a message and goes on for ever without ending it.
+struct Endless(bool);
+
+impl hyper::body::Body for Endless {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        match std::mem::replace(&mut self.0, true) {
+            false => Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(&[0, 0, 0, 1, 0, 10, 1]))))),
+            true => Poll::Pending,
+        }
+    }
+}
+
+async fn endless(channel: &Channel, method: &str) -> http::Response<tonic::body::Body> {
+    let request = http::Request::post(format!("http://x/inference.GRPCInferenceService/{method}"))
+        .header("content-type", "application/grpc")
+        .header("te", "trailers")
+        .body(tonic::body::Body::new(Endless(false)))
+        .unwrap();
+    let mut channel = channel.clone();
+    std::future::poll_fn(|cx| channel.poll_ready(cx)).await.unwrap();
+    channel.call(request).await.unwrap()
+}
+
+#[tokio::test]
+async fn bodies_that_never_end_give_their_places_to_those_that_do() {
+    let bounds =
+        Bounds { requests: 3, patience: Duration::ZERO, request: Duration::from_secs(600), ..Bounds::default() };
+    let server = Running::start(bounds, None).await;
+    let channel = Channel::from_shared(format!("http://{}", server.address)).unwrap().connect().await.unwrap();
+    let tasks: Vec<_> = (0..3)
+        .map(|_| {
+            let channel = channel.clone();
+            tokio::spawn(async move {
+                endless(&channel, "ModelInfer").await.headers()["grpc-status"].to_str().unwrap().to_string()
+            })
+        })
+        .collect();
+    until("all places are taken", || server.metric("narrows_in_flight") == 3.0).await;
+    let mut client = server.connect().await;
+    client.model_infer(streams(&[stream(1)])).await.unwrap();
+    let refused = server.metric("narrows_calls_total{code=\"RESOURCE_EXHAUSTED\",method=\"ModelInfer\"}");
+    assert_eq!(refused, 1.0);
+    until("one was told", || tasks.iter().any(|task| task.is_finished())).await;
+}
+
+#[tokio::test]
+async fn idle_calls_give_their_places_to_new_ones() {
+    let bounds = Bounds { calls: 2, patience: Duration::ZERO, ..Bounds::default() };
+    let server = Running::start(bounds, None).await;
+    let mut calls = Vec::new();
+    for seed in 0..5 {
+        let client = server.once();
+        let how = Layer { threshold: None, patience: Duration::from_secs(9) };
+        client.stream("sums", "stream", &[stream(seed).into()], how).await.unwrap();
+        calls.push(client);
+    }
+    assert!(server.metric("narrows_open_calls") <= 2.0);
+    assert_eq!(server.metric("narrows_streaming_calls_ended_total{code=\"RESOURCE_EXHAUSTED\"}"), 3.0);
+}
+
+#[tokio::test]
+async fn idle_connections_make_room_and_silent_ones_end() {
+    let bounds = Bounds { connections: 3, first: Duration::from_millis(300), ..Bounds::default() };
+    let server = Running::start(bounds, None).await;
+    let mut client = server.connect().await;
+    client.model_infer(streams(&[stream(1)])).await.unwrap();
+    let mut silent = Vec::new();
+    for _ in 0..20 {
+        silent.push(tokio::net::TcpStream::connect(&server.address).await.unwrap());
+    }
+    until("there are as many as may be", || {
+        server.metric("narrows_connections_closed_total{reason=\"evicted\"}") == 18.0
+    })
+    .await;
+    assert!(server.metric("narrows_connections") <= 3.0);
+    // Those that were good stay, on the same connection.
+    client.model_infer(streams(&[stream(1)])).await.unwrap();
+    until("the silent ones are gone", || server.metric("narrows_connections") == 1.0).await;
+    assert_eq!(server.metric("narrows_connections_closed_total{reason=\"idle\"}"), 2.0);
+    client.model_infer(streams(&[stream(1)])).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_server_that_ends_answers_what_is_in_flight_and_tells_open_calls() {
+    let mut server = Running::start(Bounds { workers: 1, batch: 1, ..Bounds::default() }, None).await;
+    let idle = server.once();
+    let how = Layer { threshold: None, patience: Duration::from_secs(9) };
+    idle.stream("sums", "stream", &[stream(1).into()], how).await.unwrap();
+    server.sums.close();
+    let mut client = server.connect().await;
+    let on_call = {
+        let client = server.once();
+        tokio::spawn(async move { client.stream("sums", "stream", &[stream(2).into()], how).await })
+    };
+    let alone = tokio::spawn(async move { client.model_infer(streams(&[stream(3)])).await });
+    until("both are in flight", || server.metric("narrows_in_flight") == 2.0).await;
+    server.stop();
+    until("the idle call was told", || server.metric("narrows_open_calls") == 1.0).await;
+    let refused = server.once().infer("sums", "stream", &Data::Bytes(vec![stream(4).into()])).await.unwrap_err();
+    assert_eq!(refused.code(), Code::Unavailable, "{refused}");
+    server.sums.open();
+    assert_eq!(on_call.await.unwrap().unwrap().attempts, 1);
+    alone.await.unwrap().unwrap();
+    assert_eq!(server.sums.runs.lock().unwrap().len(), 3);
+    server.ended().await;
+}
