@@ -47,7 +47,7 @@ impl Trace {
         if steps.first().is_none_or(|first| first.0 != 0.0) || !rising || steps.iter().any(|step| !step.0.is_finite()) {
             return Err(Error::invalid("a bandwidth trace whose seconds do not rise from 0"));
         }
-        if let Some((_, rate)) = steps.iter().find(|(_, rate)| !(*rate >= 0.0)) {
+        if let Some((_, rate)) = steps.iter().find(|(_, rate)| rate.is_nan() || *rate < 0.0) {
             return Err(Error::invalid(format!("a bandwidth trace with {rate} bits a second")));
         }
         Ok(Trace(steps))

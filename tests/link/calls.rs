@@ -55,7 +55,7 @@ async fn streams_and_features_are_answered_raw_and_typed() {
     let bytes = InferTensorContents { bytes_contents: vec![stream.clone().into()], ..Default::default() };
     let floats = InferTensorContents { fp32_contents: feature.iter().copied().collect(), ..Default::default() };
     let cases = [
-        (streams(&[stream.clone()]), expected(&stream), true),
+        (streams(std::slice::from_ref(&stream)), expected(&stream), true),
         (typed(request("stream", "BYTES", vec![1, 1], None), bytes), expected(&stream), false),
         (request("feature", "FP32", shape.clone(), Some(f32_bytes(&feature))), Sums::logits(&feature), true),
         (typed(request("feature", "FP32", shape, None), floats), Sums::logits(&feature), false),
@@ -76,7 +76,7 @@ async fn streams_and_features_are_answered_raw_and_typed() {
         }
     }
     // Only what was asked for, in its order.
-    let mut request = streams(&[stream.clone()]);
+    let mut request = streams(std::slice::from_ref(&stream));
     request
         .outputs
         .push(model_infer_request::InferRequestedOutputTensor { name: "class".into(), ..Default::default() });
