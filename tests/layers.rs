@@ -162,7 +162,7 @@ fn where_nothing_is_coded_no_layer_is_missing() {
     let profile = Arc::new(silent());
     let feature = feature(&profile, 8, 3);
     let mut decoder = Decoder::new().profile(profile.clone());
-    let mut encode = |layers, scale| {
+    let encode = |layers, scale| {
         Encoder::with_profile(profile.clone()).layers(layers).encode(&feature, Quality::Scale(scale)).unwrap()
     };
     let expected = decoder.decode(&encode(1, 0.5)).unwrap();
