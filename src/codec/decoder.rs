@@ -73,7 +73,7 @@ impl Decoder {
         self
     }
 
-    /// Decodes on this GPU, as [`Encoder::gpu`] encodes.
+    /// Decodes on this GPU, as [`Encoder::gpu`](crate::Encoder::gpu) encodes.
     #[cfg(feature = "gpu")]
     pub fn gpu(mut self, device: &crate::gpu::Device, always: bool, fallback: bool) -> Self {
         self.gpu = Some(Box::new(crate::kernels::gpu::AttachedDecoder::new(device, always, fallback)));

@@ -20,7 +20,7 @@ pub use decoder::Decoder;
 pub use encoder::Encoder;
 pub(crate) use restore::{Desk, restore};
 
-/// Encodes one feature: with a profile if there is one, else in mode [`Mode::Plain`].
+/// Encodes one feature: with a profile if there is one, else in mode [`Mode::Plain`](crate::Mode::Plain).
 ///
 /// Makes a new [`Encoder`] each time; keep one where features come in numbers.
 ///
@@ -38,7 +38,7 @@ pub fn encode<'a>(
     encoder.encode(feature, quality)
 }
 
-/// Decodes one stream of any mode; those of mode [`Mode::Profile`] need their profile.
+/// Decodes one stream of any mode; those of mode [`Mode::Profile`](crate::Mode::Profile) need their profile.
 ///
 /// # Errors
 /// As [`Decoder::decode`].

@@ -15,7 +15,7 @@ use crate::tensor::FeatureView;
 use crate::transform::{self, Blocks, Quantized, TransformScratch};
 
 impl Profile {
-    /// The symbols of a feature at a step scale (as [`Quality::Scale`]): `[planes, block rows, block columns, coder
+    /// The symbols of a feature at a step scale (as [`Quality::Scale`](crate::Quality::Scale)): `[planes, block rows, block columns, coder
     /// channels]`, 0 where a coder channel is silent. An encoder codes these symbols, but for what its rate decisions
     /// lower (none if the profile has no Lagrangian, or `rdo(false)`): for checking another implementation.
     ///
