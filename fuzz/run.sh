@@ -19,6 +19,7 @@ rans_decode  2048  1024 10
 stream       2048  1024 10
 profile      32768 2048 20
 patched      1024  2048 20
+datagram     2048  2048 20
 round_trip   1024  2048 20
 parity       1024  2048 20
 npy          4096  2048 10

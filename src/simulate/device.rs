@@ -10,6 +10,11 @@ use crate::simulate::scenario::{Arrivals, Scenario};
 use crate::simulate::strategy::{Kind, Ways};
 use crate::split::{LinkEstimate, Planner};
 
+/// Seconds of silence after which a device that answers by itself sends a probe, and its bytes: without one it would never
+/// learn that its link has become better.
+const SILENCE: f64 = 10.0;
+const PROBE: f64 = 256.0;
+
 /// No request.
 pub const NONE: u32 = u32::MAX;
 
@@ -31,6 +36,8 @@ pub struct Device {
 #[derive(Debug)]
 struct Mind {
     link: LinkEstimate,
+    /// When it last had a reply.
+    heard: f64,
     planner: Planner,
     /// Bytes that it has given to its radio and that are not sent.
     unsent: f64,
@@ -60,6 +67,7 @@ impl Device {
             Kind::Fixed(_) => None,
             Kind::Planned { planner, first, .. } => Some(Mind {
                 link: LinkEstimate::new(*first),
+                heard: 0.0,
                 planner: planner.as_ref().clone(),
                 unsent: 0.0,
                 flight: None,
@@ -139,11 +147,32 @@ impl Device {
 
     /// A reply has come: seconds from the first byte sent to the reply, those of the server taken off, and the seconds that
     /// the server says the request waited there.
-    pub fn replied(&mut self, request: u32, bytes: f64, seconds: f64, waited: f64) {
+    pub fn replied(&mut self, now: f64, request: u32, bytes: f64, seconds: f64, waited: f64) {
         if let Some(mind) = &mut self.mind {
+            mind.heard = now;
             mind.link.observe(bytes as usize, seconds);
             mind.link.observe_wait(waited);
             mind.flight.take_if(|flight| flight.0 == request);
+        }
+    }
+}
+
+impl Device {
+    /// The bytes of a probe, if it is time for one and the radio is free: it is sent at once.
+    pub fn probe(&mut self, now: f64) -> Option<f64> {
+        let free = self.radio_free <= now;
+        let mind = self.mind.as_mut().filter(|mind| free && mind.flight.is_none() && now - mind.heard > SILENCE)?;
+        mind.flight = Some((NONE, PROBE, now));
+        Some(PROBE)
+    }
+
+    /// The reply to a probe has come.
+    pub fn probed(&mut self, now: f64) {
+        if let Some(mind) = &mut self.mind
+            && let Some((_, bytes, start)) = mind.flight.take_if(|flight| flight.0 == NONE)
+        {
+            mind.heard = now;
+            mind.link.observe(bytes as usize, now - start);
         }
     }
 }

@@ -100,6 +100,7 @@ pub fn simulate(measured: &Measurements, scenario: &Scenario, strategy: &Strateg
             What::Arrived { request } => engine.arrived(request, now),
             What::Served { request } => engine.served(request, now),
             What::Replied { request } => engine.replied(request, now),
+            What::Probed { device } => engine.devices[device as usize].probed(now),
             What::Due { request } => engine.due(request, now),
         }
     }
@@ -186,8 +187,31 @@ impl Engine<'_> {
             // Its own clock at the deadline: rounding must not make it late.
             self.events.push((asked + self.scenario.deadline).max(now + until), What::Due { request: place });
         }
+        let local = request.local;
         self.spend(asked, self.scenario.power.compute * plan.work);
         self.events.push(now + plan.work, What::Computed { request: place });
+        if local {
+            self.probe(number, asked, now);
+        }
+    }
+
+    /// A device that answers by itself may send a probe, to know its link.
+    fn probe(&mut self, number: u32, asked: f64, now: f64) {
+        let device = &mut self.devices[number as usize];
+        let Some(bytes) = device.probe(now) else { return };
+        let trace = self.scenario.link.trace(number as usize);
+        let end = trace.sent(now + device.offset, bytes) - device.offset;
+        if !end.is_finite() {
+            return; // and it waits for the reply for ever
+        }
+        device.radio_free = end;
+        let round_trip = trace.round_trip.at(end + device.offset);
+        self.events.push(end + round_trip, What::Probed { device: number });
+        let power = self.scenario.power;
+        self.spend(asked, power.send * (end - now) + power.receive * round_trip);
+        if asked >= self.scenario.warm_up {
+            self.counts.bytes += bytes;
+        }
     }
 
     /// The device has computed: it answers, or gives the bytes to its radio, and turns to the next request.
@@ -297,7 +321,7 @@ impl Engine<'_> {
         let Request { image, asked, sent, waited, served, refused, .. } = request;
         let bytes = self.bytes(&request);
         let device = &mut self.devices[request.device as usize];
-        device.replied(place, bytes, (now - sent - waited - served).max(0.0), waited);
+        device.replied(now, place, bytes, (now - sent - waited - served).max(0.0), waited);
         // Since the last byte: a round trip on the way, the rest at the server.
         let trace = self.scenario.link.trace(request.device as usize);
         let round_trip = trace.round_trip.at(now + device.offset);

@@ -8,7 +8,8 @@
 //! A request waits for the device's processor, is computed there, waits for the radio, is sent at the bandwidth of the
 //! moment (the trace is integrated), takes half a round trip to a server, waits there for a worker, is answered, and takes
 //! the other half back. A device knows of link and server only what its own finished transfers told it
-//! ([`LinkEstimate`](crate::split::LinkEstimate)), and never what the trace does next. What is late before it is sent is
+//! ([`LinkEstimate`](crate::split::LinkEstimate)), and never what the trace does next; one that has
+//! answered by itself for ten seconds sends a probe of 256 bytes, whose cost is counted. What is late before it is sent is
 //! not sent, what is late when its turn at the server comes is refused there, as servers do that know the deadline.
 //!
 //! [`simulate`] runs one [`Strategy`] through a [`Scenario`]. All strategies of one scenario meet the same requests on the

@@ -17,7 +17,7 @@ pub enum Strategy {
         /// What is done.
         action: Action,
         /// The exits' policy and its conditions.
-        exits: Option<(Policy, Conditions)>,
+        exits: Option<Box<(Policy, Conditions)>>,
     },
     /// What is best by what the device knows.
     Adaptive(Box<Adaptive>),
@@ -112,8 +112,8 @@ impl Ways {
         };
         match strategy {
             Strategy::Fixed { action, exits } => {
-                let policy = exits.as_ref().map(|(policy, _)| policy);
-                let conditions = exits.as_ref().map_or(Conditions::default(), |(_, conditions)| *conditions);
+                let policy = exits.as_ref().map(|exits| &exits.0);
+                let conditions = exits.as_ref().map_or(Conditions::default(), |exits| exits.1);
                 Ok(Ways { all: vec![way(*action, policy)?], kind: Kind::Fixed(conditions) })
             }
             Strategy::Adaptive(adaptive) => {

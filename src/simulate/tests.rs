@@ -158,12 +158,14 @@ fn all_strategies_meet_the_same_requests_and_a_seed_is_an_outcome() {
 
 #[test]
 fn late_requests_are_given_up_and_do_not_pile_up() {
-    // 15 kB take 12 s; the devices ask twice a second.
+    // 3 kB take 2.4 s; the devices ask twice a second.
     let slow = Link::same(Trace::constant(1e4, 0.04));
     let jam = Scenario { link: slow.clone(), deadline: 0.5, rate: 2.0, ..scenario() };
     let outcome = run(&jam, &split(0));
     assert!(outcome.answered < 0.2 && outcome.in_time < 0.05 && outcome.accuracy < 0.2, "{outcome:?}");
     assert_eq!(outcome.delays[3], f64::INFINITY);
+    // Each that is sent takes the radio for 2.4 s on average, and those that are late by then are not sent.
+    assert!(outcome.bytes < 1000.0, "{}", outcome.bytes);
     // Without a deadline they wait for ever longer.
     let patient = run(&Scenario { link: slow, rate: 2.0, ..scenario() }, &split(0));
     assert!(patient.answered == 1.0 && patient.delays[2] > 100.0, "{:?}", patient.delays);
@@ -192,7 +194,7 @@ fn exits_bytes_and_answers_belong_to_their_images() {
     let policy =
         crate::exit::Policy::fit(&samples, route, Default::default(), &conditions, Target::loss(0.02)).unwrap();
     let expected = policy.evaluate(&samples, &conditions).unwrap();
-    let outcome = run(&scenario, &Strategy::Fixed { action, exits: Some((policy, conditions)) });
+    let outcome = run(&scenario, &Strategy::Fixed { action, exits: Some(Box::new((policy, conditions))) });
     assert!((outcome.accuracy - expected.accuracy).abs() < 0.01 && expected.local() > 0.2);
     assert!((outcome.on_device - expected.local()).abs() < 0.01, "{} {}", outcome.on_device, expected.local());
 }
@@ -218,6 +220,41 @@ fn adapting_is_no_worse_than_the_best_fixed_choice_when_the_bandwidth_drops_tenf
     // What a fixed rate loses, adapting does not.
     let rate = &fixed.iter().find(|(action, _)| *action == Action::Split { cut: 0, coding: 0 }).unwrap().1;
     assert!(rate.in_time < 0.75, "{}", rate.in_time);
+}
+
+#[test]
+fn devices_learn_what_their_link_is_like() {
+    // They assume 1 Mbit/s; it is a thirtieth of that. The finest coding takes 0.9 s, the coarsest 0.12 s.
+    let scenario = Scenario {
+        link: Link::same(Trace::constant(33_000.0, 0.04)),
+        deadline: 0.6,
+        device_speed: 0.06,
+        rate: 0.5,
+        ..scenario()
+    };
+    let outcome = run(&scenario, &adaptive(&scenario, false));
+    assert!(outcome.in_time > 0.98 && outcome.accuracy_in_time > 0.75, "{outcome:?}");
+    let fixed = run(&scenario, &split(0));
+    assert!(fixed.in_time < 0.05, "{}", fixed.in_time);
+}
+
+#[test]
+fn an_outage_that_nobody_foresees_is_answered_by_the_last_exit() {
+    // Too slow to compute all of it; and for a second of every ten the link is down.
+    let trace = Trace::from_csv("seconds,bits_per_second\n0,1e6\n9,0\n10,1e6\n19,0\n20,1e6\n29,0\n", 0.04).unwrap();
+    let scenario = Scenario {
+        link: Link::shifted(trace),
+        deadline: 0.25,
+        device_speed: 0.15,
+        rate: 1.0,
+        servers: 4,
+        ..scenario()
+    };
+    let [plain, falling] = [false, true].map(|falls_back| run(&scenario, &adaptive(&scenario, falls_back)));
+    assert!(plain.in_time < 0.999 && falling.in_time > 0.9995, "{} {}", plain.in_time, falling.in_time);
+    assert!(falling.fell_back > 0.001 && falling.right_in_time > plain.right_in_time, "{falling:?}");
+    // It is only the late ones that are answered otherwise.
+    assert!((falling.bytes / plain.bytes - 1.0).abs() < 0.05, "{} {}", falling.bytes, plain.bytes);
 }
 
 #[test]

@@ -72,7 +72,7 @@ mod tests {
     fn a_file_is_a_trace() {
         let trace = Trace::from_csv("seconds,bits_per_second\n0,8000\n1,0\n2,4000\n", 0.04).unwrap();
         // 1,000 bytes in the first second, 500 in the third.
-        assert_eq!(trace.sent(0.0, 1250.0), 2.5);
+        assert_eq!([trace.sent(0.0, 1250.0), trace.sent(0.5, 750.0), trace.sent(1.5, 500.0)], [2.5, 2.5, 3.0]);
         assert_eq!((trace.round_trip.at(7.0), trace.bandwidth.mean()), (0.04, 4000.0));
         let text = "seconds,bits_per_second,round_trip_seconds\n0,8000,0.1\n1,8000,0.2\n";
         assert_eq!(Trace::from_csv(text, 0.04).unwrap().round_trip.at(1.5), 0.2);

@@ -1,6 +1,6 @@
 """Size and speed beside CompressAI's own coder, for the same symbols, on one thread.
 
-    python benches/compressai.py [--train SECONDS]
+    python benches/beside_compressai.py [--train SECONDS]
 
 wants CompressAI, PyTorch and the installed package. Bytes of narrows count its whole streams, headers included; those of
 CompressAI its strings alone, which say neither shape nor model. Times are medians of the processor's time that several
