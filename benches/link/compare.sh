@@ -5,13 +5,14 @@
 #   NETWORK=lite0 MODEL=net.onnx PHOTOS=folder benches/link/compare.sh [FOLDER]      EfficientNet-Lite0
 #
 # Two links: 1 Mbit/s and 20 ms each way; and the same with a tenth of the bandwidth between the seconds 3 and 9.
+# DEVICE_SPEED is that of the device relative to this machine [demo 0.03, lite0 0.2], WEBP the quality of WebP [70].
 # Measurements for the plan, and the policy for the exits, are of other images than those that are classified here.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 narrows=${NARROWS:-${CARGO_TARGET_DIR:-target}/release/narrows}
 out=${1:-$(mktemp -d)}
-speed=${DEVICE_SPEED:-0.2}
-interval=${INTERVAL:-150ms}
+speed=${DEVICE_SPEED:-$([ "${NETWORK:-demo}" = demo ] && echo 0.03 || echo 0.2)}
+interval=${INTERVAL:-200ms}
 deadline=${DEADLINE:-150ms}
 mkdir -p "$out"
 
@@ -22,20 +23,20 @@ demo)
     images=(--images "$out/demo/images" --labels "$out/demo/labels.csv" --normalize cifar10)
     cuts=(--cut stage3.0.out)
     profiles=(--profile "$out/demo/bottleneck.safetensors")
+    fixed=("${cuts[@]}" "${profiles[@]}" --quality 1)
     exits=(--exit exit1 --exit exit2)
     normalize=(--normalize cifar10)
-    plan_rows=1-600; fit_rows=1-300; test_rows=301-600; rows=601-800
-    fixed=1 ;;
+    plan_rows=1-600; fit_rows=1-300; test_rows=301-600; rows=601-800 ;;
 lite0)
     network=(--model "${MODEL:?the ONNX file of EfficientNet-Lite0}" --model-output logits)
     images=(--images "${PHOTOS:?the folder of photos}" --labels "$PHOTOS/labels.csv" --normalize lite)
     cuts=(--cut /_blocks.2/Add_output_0 --cut /_blocks.4/Add_output_0 --cut /_blocks.7/Add_output_0)
     profiles=()
     for block in 2 4 7; do profiles+=(--profile "benches/profiles/lite0-block$block.safetensors"); done
+    fixed=(--cut /_blocks.7/Add_output_0 --profile benches/profiles/lite0-block7.safetensors --quality 1.41)
     exits=()
     normalize=(--normalize lite)
-    plan_rows=401-600; rows=601-800
-    fixed=1 ;;
+    plan_rows=401-600; rows=601-800 ;;
 *) echo "NETWORK is demo or lite0" >&2; exit 1 ;;
 esac
 name=network
@@ -90,7 +91,7 @@ for link in steady drop; do
         # A link of its own for each, so that the trace begins anew.
         start "$out/shape.log" "$narrows" shape --to "$server" --delay 20ms "${shape[@]}"
         more=()
-        [ "$way" != fixed ] || more=("${cuts[@]}" "${profiles[@]}" --quality "$fixed")
+        [ "$way" != fixed ] || more=("${fixed[@]}")
         [ "$way" != adaptive ] || more=("${profiles[@]}" --whole --measurements "$out/plan.json" "${policy[@]}")
         "$narrows" offload --server "http://$address" "${network[@]}" --name "$name" "${images[@]}" --rows "$rows" \
             --policy "$way" "${more[@]}" --interval "$interval" --deadline "$deadline" --device-speed "$speed" \

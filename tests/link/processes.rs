@@ -158,6 +158,39 @@ fn a_device_classifies_images_in_every_way() {
     }
 }
 
+/// Measures the demo network on images that are not classified afterwards.
+fn measured(folder: &std::path::Path) -> String {
+    let file = folder.join("measured.json").to_str().unwrap().to_string();
+    let output = Command::new(env!("CARGO_BIN_EXE_narrows"))
+        .args(["eval", "--model", "network.onnx", "--model-output", "logits", "--cut", "stage3.0.out"])
+        .args(["--profile", "profile.safetensors", "--images", "test_images.png", "--labels", "test_labels.txt"])
+        .args(["--rows", "41-100", "--normalize", "cifar10", "--qualities", "1,2", "--baselines", "jpeg"])
+        .args(["--measurements", &file])
+        .current_dir(DEMO)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    file
+}
+
+#[test]
+fn an_adaptive_device_answers_with_a_server_and_without() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = measured(folder.path());
+    let adaptive = ["--policy", "adaptive", "--profile", "profile.safetensors", "--measurements", &file];
+    let number = |value: &serde_json::Value, name: &str| value[name].as_f64().unwrap();
+    // A device so slow that what is sent is answered sooner.
+    let slow = [&adaptive[..], &["--device-speed", "0.01", "--deadline", "10s", "--loss", "5"]].concat();
+    let server = Process::start(&[]);
+    let with = offload(&[&format!("http://{}", server.address)], &slow);
+    assert!(number(&with, "local") < 0.5 && number(&with, "accuracy") > 0.8, "{with}");
+    // The server is gone for good: every answer is the device's own.
+    let gone = format!("http://{}", server.address);
+    drop(server);
+    let without = offload(&[&gone], &[&adaptive[..], &["--deadline", "300ms", "--device-speed", "0.1"]].concat());
+    assert_eq!((number(&without, "lost"), number(&without, "accuracy") > 0.8), (0.0, true), "{without}");
+}
+
 #[test]
 fn a_device_behind_a_shaped_link_waits_as_long_as_that_takes() {
     let server = Process::start(&[]);

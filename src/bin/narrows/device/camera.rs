@@ -115,7 +115,8 @@ impl<'a> Device<'a> {
             }
         }
         let model = &self.setup.models[usize::from(matches!(policy, Policy::Image(_)))];
-        if policy != Policy::Local {
+        // The adaptive one does without a server too.
+        if !matches!(policy, Policy::Local | Policy::Adaptive) {
             let ready = self.runtime.block_on(self.setup.client.ready(model));
             ready.map_err(|status| anyhow::anyhow!("model {model} at the server: {}", text(&status)))?;
         }
