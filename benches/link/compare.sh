@@ -24,6 +24,7 @@ demo)
     cuts=(--cut stage3.0.out)
     profiles=(--profile "$out/demo/bottleneck.safetensors")
     fixed=("${cuts[@]}" "${profiles[@]}" --quality 1)
+    measure=(--qualities 0.5,0.71,1,1.41,2,2.83)
     exits=(--exit exit1 --exit exit2)
     normalize=(--normalize cifar10)
     plan_rows=1-600; fit_rows=1-300; test_rows=301-600; rows=601-800 ;;
@@ -34,6 +35,7 @@ lite0)
     profiles=()
     for block in 2 4 7; do profiles+=(--profile "benches/profiles/lite0-block$block.safetensors"); done
     fixed=(--cut /_blocks.7/Add_output_0 --profile benches/profiles/lite0-block7.safetensors --quality 1.41)
+    measure=(--qualities 0.5,0.71,1,1.41,2 --layers 2 --layer-qualities 0.5,1)
     exits=()
     normalize=(--normalize lite)
     plan_rows=401-600; rows=601-800 ;;
@@ -44,7 +46,7 @@ name=network
 # What is known beforehand.
 if [ ! -s "$out/plan.json" ]; then
     "$narrows" eval "${network[@]}" "${cuts[@]}" "${profiles[@]}" "${images[@]}" --rows "$plan_rows" \
-        --qualities 0.5,0.71,1,1.41,2,2.83 --baselines jpeg,webp --measurements "$out/plan.json" "${exits[@]}" >"$out/eval.txt"
+        "${measure[@]}" --baselines jpeg,webp --measurements "$out/plan.json" "${exits[@]}" >"$out/eval.txt"
 fi
 policy=()
 if [ ${#exits[@]} -gt 0 ]; then
