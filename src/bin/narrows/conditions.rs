@@ -58,10 +58,11 @@ pub fn parse_bandwidth(text: &str) -> Result<f64, String> {
 
 /// `40ms`, `0.5s`, `200us`; 0 needs no unit.
 pub fn parse_seconds(text: &str) -> Result<f64, String> {
-    let units = [("ms", 1e-3), ("us", 1e-6), ("µs", 1e-6), ("s", 1.0)];
-    let found = units.iter().find_map(|&(unit, factor)| Some((text.strip_suffix(unit)?, factor)));
-    let (number, factor) = found.unwrap_or((text, if text.trim() == "0" { 1.0 } else { f64::NAN }));
-    let value = number.trim().parse::<f64>().ok().map(|value| value * factor);
+    // Divided, not multiplied: 200us is then the number that 0.0002s is.
+    let units = [("ms", 1e3), ("us", 1e6), ("µs", 1e6), ("s", 1.0)];
+    let found = units.iter().find_map(|&(unit, parts)| Some((text.strip_suffix(unit)?, parts)));
+    let (number, parts) = found.unwrap_or((text, if text.trim() == "0" { 1.0 } else { f64::NAN }));
+    let value = number.trim().parse::<f64>().ok().map(|value| value / parts);
     let wanted = || format!("{text:?} is no time; write it with its unit, for example 40ms or 0.5s");
     value.filter(|value| value.is_finite() && *value >= 0.0).ok_or_else(wanted)
 }
