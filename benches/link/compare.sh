@@ -4,7 +4,7 @@
 #   benches/link/compare.sh [FOLDER]            the demo network; FOLDER [a new one] gets CSV and JSON of every run
 #   NETWORK=lite0 MODEL=net.onnx PHOTOS=folder benches/link/compare.sh [FOLDER]      EfficientNet-Lite0
 #
-# Two links: 1 Mbit/s and 20 ms each way; and the same with a tenth of the bandwidth between the seconds 3 and 9.
+# Two links: 1 Mbit/s and 20 ms each way; and the same with a tenth of the bandwidth between the seconds 10 and 40.
 # DEVICE_SPEED is that of the device relative to this machine [demo 0.03, lite0 0.2], WEBP the quality of WebP [70].
 # Measurements for the plan, and the policy for the exits, are of other images than those that are classified here.
 set -euo pipefail
@@ -12,7 +12,7 @@ cd "$(dirname "$0")/../.."
 narrows=${NARROWS:-${CARGO_TARGET_DIR:-target}/release/narrows}
 out=${1:-$(mktemp -d)}
 speed=${DEVICE_SPEED:-$([ "${NETWORK:-demo}" = demo ] && echo 0.03 || echo 0.2)}
-interval=${INTERVAL:-200ms}
+interval=${INTERVAL:-$([ "${NETWORK:-demo}" = demo ] && echo 200ms || echo 400ms)}
 deadline=${DEADLINE:-150ms}
 mkdir -p "$out"
 
@@ -67,6 +67,7 @@ trap stop EXIT
 # Starts a command that says where it listens; the address goes to $address.
 start() {
     local log=$1; shift
+    : >"$log"
     "$@" >"$log" 2>"$log.err" &
     running+=($!)
     for _ in $(seq 100); do
@@ -80,12 +81,12 @@ start() {
 start "$out/serve.log" "$narrows" serve "${network[@]}" --name "$name" "${cuts[@]}" "${profiles[@]}" \
     --whole "${normalize[@]}" --listen 127.0.0.1:0
 server=$address
-printf 'seconds,bits_per_second\n0,1000000\n3,100000\n9,1000000\n' >"$out/drop.csv"
+printf 'seconds,bits_per_second\n0,1000000\n10,100000\n40,1000000\n' >"$out/drop.csv"
 
 for link in steady drop; do
     case $link in
     steady) shape=(--rate 1Mbit); text="1 Mbit/s, 20 ms each way" ;;
-    drop) shape=(--trace "$out/drop.csv" --down 1Mbit); text="the same, but 100 kbit/s from second 3 to 9" ;;
+    drop) shape=(--trace "$out/drop.csv" --down 1Mbit); text="the same, but 100 kbit/s from second 10 to 40" ;;
     esac
     printf '\n%s; an image every %s, device speed %s, in time: %s\n' "$text" "$interval" "$speed" "$deadline"
     head=yes
