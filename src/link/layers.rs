@@ -54,8 +54,9 @@ pub(crate) fn serve(
 }
 
 /// A stream of which layers have come.
-#[derive(Default)]
 struct Open {
+    /// What its first layer names.
+    model: Arc<Model>,
     bytes: Vec<u8>,
     layers: u32,
     answered: bool,
@@ -141,8 +142,11 @@ async fn answer(
         let oldest = open.iter().min_by_key(|(_, stream)| stream.touched).map(|(id, _)| id.clone());
         oldest.and_then(|id| open.remove(&id));
     }
-    let stream = open.entry(id.clone()).or_default();
+    let begin = || Open { model, bytes: Vec::new(), layers: 0, answered: false, touched: 0 };
+    let stream = open.entry(id.clone()).or_insert_with(begin);
     stream.touched = count;
+    let model = stream.model.clone();
+    asked.model = model.clone();
     if stream.answered {
         if !more {
             open.remove(&id);

@@ -8,6 +8,7 @@ use tonic::Status;
 
 use super::proto::ModelMetadataResponse;
 use super::proto::model_metadata_response::TensorMetadata;
+use crate::container::Info;
 use crate::error::{Error, Result};
 use crate::profile::Profile;
 
@@ -55,17 +56,39 @@ pub struct Model {
     pub accepts: Accepts,
     /// What runs.
     pub tail: Arc<dyn Tail>,
+    /// Models to which streams go that were made with their profiles.
+    others: Vec<Arc<Model>>,
 }
 
 impl Model {
     /// The tail of a network, which takes streams that were made with one of these profiles.
     pub fn tail(name: impl Into<String>, profiles: Vec<Arc<Profile>>, tail: Arc<dyn Tail>) -> Model {
-        Model { name: name.into(), accepts: Accepts::Features(profiles), tail }
+        Model { name: name.into(), accepts: Accepts::Features(profiles), tail, others: Vec::new() }
     }
 
     /// A whole network, which takes images.
     pub fn whole(name: impl Into<String>, tail: Arc<dyn Tail>) -> Model {
-        Model { name: name.into(), accepts: Accepts::Images, tail }
+        Model { name: name.into(), accepts: Accepts::Images, tail, others: Vec::new() }
+    }
+
+    /// Passes streams on to these models where they were made with a profile of theirs: the tails at several cuts of one
+    /// network can be had by one name.
+    pub fn or(mut self, others: Vec<Model>) -> Model {
+        self.others = others.into_iter().map(Arc::new).collect();
+        self
+    }
+
+    /// The model that takes a stream: this one, or another one whose profile the stream names.
+    pub(crate) fn taking(self: &Arc<Self>, stream: &[u8]) -> &Arc<Model> {
+        let Some(hash) = Info::read(stream).ok().and_then(|info| info.profile) else { return self };
+        let has = |model: &&Arc<Model>| model.profiles().iter().any(|profile| profile.hash() == hash);
+        if has(&self) { self } else { self.others.iter().find(has).unwrap_or(self) }
+    }
+
+    /// The hashes of all profiles with which its streams may be made.
+    pub(crate) fn hashes(&self) -> Vec<String> {
+        let all = std::iter::once(self).chain(self.others.iter().map(Arc::as_ref));
+        all.flat_map(Model::profiles).map(|profile| format!("{:016x}", profile.hash())).collect()
     }
 
     /// Names of the tensors that it takes: that of BYTES, that of FP32.
@@ -92,14 +115,13 @@ impl Model {
             shape: std::iter::once(-1).chain(item.iter().map(|&size| size as i64)).collect(),
         };
         let [bytes, floats] = self.inputs();
-        let hashes: Vec<String> = self.profiles().iter().map(|profile| format!("{:016x}", profile.hash())).collect();
         ModelMetadataResponse {
             name: self.name.clone(),
             versions: vec!["1".into()],
             platform: "narrows".into(),
             inputs: vec![tensor(bytes, "BYTES", &[]), tensor(floats, "FP32", self.tail.shape())],
             outputs: vec![tensor("logits", "FP32", &[self.tail.classes()]), tensor("class", "INT64", &[])],
-            properties: [("profiles".to_string(), hashes.join(","))].into(),
+            properties: [("profiles".to_string(), self.hashes().join(","))].into(),
         }
     }
 }

@@ -350,8 +350,7 @@ fn explained(status: Status, model: &Model) -> Status {
     if status.code() != tonic::Code::FailedPrecondition {
         return status;
     }
-    let hashes: Vec<String> = model.profiles().iter().map(|profile| format!("{:016x}", profile.hash())).collect();
-    let (name, hashes) = (&model.name, hashes.join(", "));
+    let (name, hashes) = (&model.name, model.hashes().join(", "));
     Status::failed_precondition(format!("{}; model {name} has: {hashes}", status.message()))
 }
 

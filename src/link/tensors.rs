@@ -127,6 +127,10 @@ impl Asked {
             let (name, given) = (&model.name, quoted(&input.name));
             return Err(invalid(format!("model {name} has no input {given}: send {bytes} (BYTES) or {floats} (FP32)")));
         };
+        let model = match &data {
+            Data::Bytes(items) if name == "stream" => model.taking(&items[0]).clone(),
+            _ => model,
+        };
         Ok(Asked { model, input: name, bytes: data.bytes(), data, outputs, raw: is_raw })
     }
 

@@ -125,7 +125,7 @@ async fn mistakes_get_their_code_and_a_word_on_what_to_do() {
     let known = format!("{:016x}", profile().hash());
     let mismatch = ["made with profile", &known];
     let cases: Vec<(ModelInferRequest, Code, &[&str])> = vec![
-        (edited(&|r| r.model_name = "none".into()), Code::NotFound, &["\"none\"", "there are: sums"]),
+        (edited(&|r| r.model_name = "none".into()), Code::NotFound, &["\"none\"", "there are: any, sums"]),
         (edited(&|r| r.model_version = "3".into()), Code::NotFound, &["version 1"]),
         (edited(&|r| r.inputs.clear()), Code::InvalidArgument, &["0 inputs", "stream or feature"]),
         (edited(&|r| r.inputs.push(r.inputs[0].clone())), Code::InvalidArgument, &["2 inputs"]),
@@ -209,5 +209,20 @@ async fn damaged_streams_are_refused_or_answered() {
             let known = [Code::InvalidArgument, Code::FailedPrecondition, Code::Unimplemented];
             assert!(known.contains(&status.code()), "{status}");
         }
+    }
+}
+
+#[tokio::test]
+async fn a_stream_goes_to_the_model_whose_profile_it_names() {
+    let server = Running::small().await;
+    let mut client = server.connect().await;
+    let trained = Encoder::with_profile(bottleneck()).encode(&feature(1), Quality::default()).unwrap();
+    for (name, stream, classes) in
+        [("any", stream(1), Some(3)), ("any", trained.clone(), Some(4)), ("sums", trained, None)]
+    {
+        let mut request = streams(&[stream]);
+        request.model_name = name.into();
+        let answer = client.model_infer(request).await.map(|answer| logits(&answer.into_inner()).len());
+        assert_eq!(answer.ok(), classes, "{name}");
     }
 }

@@ -26,6 +26,11 @@ pub fn profile() -> Arc<Profile> {
     Arc::new(Profile::load(Path::new(DEMO).join("profile.safetensors")).unwrap())
 }
 
+/// The demo's trained profile.
+pub fn bottleneck() -> Arc<Profile> {
+    Arc::new(Profile::load(Path::new(DEMO).join("bottleneck.safetensors")).unwrap())
+}
+
 /// A smooth feature that is not negative, as those of the demo; each seed gives another.
 pub fn feature(seed: usize) -> ArrayD<f32> {
     ArrayD::from_shape_fn(IxDyn(&SHAPE), |at| {
@@ -39,13 +44,19 @@ pub fn stream(seed: usize) -> Vec<u8> {
     Encoder::with_profile(profile()).encode(&feature(seed), Quality::default()).unwrap()
 }
 
-/// A tail that sums the channels into three classes, and waits at a gate first.
-#[derive(Default)]
+/// A tail that sums the channels into some classes, and waits at a gate first.
 pub struct Sums {
+    classes: usize,
     closed: Mutex<bool>,
     opened: Condvar,
     /// Items of each run so far.
     pub runs: Mutex<Vec<usize>>,
+}
+
+impl Default for Sums {
+    fn default() -> Self {
+        Sums { classes: 3, closed: Mutex::default(), opened: Condvar::new(), runs: Mutex::default() }
+    }
 }
 
 impl Sums {
@@ -61,9 +72,13 @@ impl Sums {
 
     /// What it answers for one feature.
     pub fn logits(feature: &ArrayD<f32>) -> Vec<f32> {
-        let mut logits = vec![0.0; 3];
+        Sums::of(feature, 3)
+    }
+
+    fn of(feature: &ArrayD<f32>, classes: usize) -> Vec<f32> {
+        let mut logits = vec![0.0; classes];
         for (i, value) in feature.iter().enumerate() {
-            logits[i / 64 % 3] += value / 10.0;
+            logits[i / 64 % classes] += value / 10.0;
         }
         logits
     }
@@ -75,7 +90,7 @@ impl Tail for Sums {
     }
 
     fn classes(&self) -> usize {
-        3
+        self.classes
     }
 
     fn run(&self, batch: &ArrayD<f32>) -> narrows::Result<Vec<Vec<f32>>> {
@@ -84,7 +99,7 @@ impl Tail for Sums {
             closed = self.opened.wait(closed).unwrap();
         }
         self.runs.lock().unwrap().push(batch.shape()[0]);
-        Ok(batch.outer_iter().map(|item| Sums::logits(&item.to_owned())).collect())
+        Ok(batch.outer_iter().map(|item| Sums::of(&item.to_owned(), self.classes)).collect())
     }
 }
 
@@ -102,7 +117,9 @@ impl Running {
     pub async fn start(bounds: Bounds, identity: Option<Identity>) -> Running {
         let sums = Arc::new(Sums::default());
         let model = Model::tail("sums", vec![profile()], sums.clone());
-        let mut server = Server::new(vec![model], bounds).unwrap();
+        let trained = Model::tail("trained", vec![bottleneck()], Arc::new(Sums { classes: 4, ..Sums::default() }));
+        let any = Model::tail("any", vec![profile()], sums.clone()).or(vec![trained]);
+        let mut server = Server::new(vec![model, any], bounds).unwrap();
         if let Some(identity) = identity {
             server = server.identity(identity);
         }

@@ -28,7 +28,7 @@ Examples:
 The protocol is version 2 of the Open Inference Protocol over gRPC. The model NAME (the file's name, or --name)
 takes streams in a BYTES tensor `stream` or features in an FP32 tensor `feature`; NAME.whole takes JPEG, PNG or
 WebP in a BYTES tensor `image`, or inputs in an FP32 tensor `x`. Answers are `logits` and `class`. With several
-cuts, the first is NAME, and each is NAME@CUT.
+cuts, the profile that a stream names says to which it belongs; NAME@CUT is each of them on its own.
 
 Once it listens, one line on standard output says where: `listening ADDR`, or `listening ADDR metrics ADDR`.
 SIGTERM and SIGINT end it: it is not ready any more, finishes what is in flight, and exits.";
@@ -227,16 +227,18 @@ fn models(args: &Args) -> Result<Vec<Model>> {
             bail!("profile {} is for features {shape:?}; no cut given has such", path.display());
         }
     }
-    let mut models = Vec::new();
-    for (i, cut) in cuts.iter().enumerate() {
+    let mut tails = Vec::new();
+    for cut in &cuts {
         let own: Vec<Arc<Profile>> = profiles.iter().filter(|profile| fits(profile, cut)).cloned().collect();
-        let tail = Arc::new(CutTail::new(network.clone(), cut.clone())?);
-        if i == 0 {
-            models.push(Model::tail(&name, own.clone(), tail.clone()));
-        }
-        if cuts.len() > 1 {
-            models.push(Model::tail(format!("{name}@{}", cut.name), own, tail));
-        }
+        let tail = CutTail::new(network.clone(), cut.clone())?;
+        tails.push(Model::tail(format!("{name}@{}", cut.name), own, Arc::new(tail)));
+    }
+    let mut models = Vec::new();
+    if let Some(first) = tails.first() {
+        let mut any = first.clone();
+        any.name.clone_from(&name);
+        models.push(any.or(tails[1..].to_vec()));
+        models.extend(tails);
     }
     if args.whole {
         let whole = Whole::new(network, args.normalize.resolve()?, size)?;
