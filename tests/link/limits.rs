@@ -183,8 +183,9 @@ async fn idle_connections_make_room_and_silent_ones_end() {
     })
     .await;
     assert!(server.metric("narrows_connections") <= 3.0);
-    // Those that were good stay, on the same connection.
+    // Those that were good stay, on the same connection: no other one had to go for a new one.
     client.model_infer(streams(&[stream(1)])).await.unwrap();
+    assert_eq!(server.metric("narrows_connections_closed_total{reason=\"evicted\"}"), 18.0);
     until("the silent ones are gone", || server.metric("narrows_connections") == 1.0).await;
     assert_eq!(server.metric("narrows_connections_closed_total{reason=\"idle\"}"), 2.0);
     client.model_infer(streams(&[stream(1)])).await.unwrap();
