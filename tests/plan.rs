@@ -200,9 +200,9 @@ fn each_wish_has_its_choice() {
     assert!(far["cut"].is_null() && far["action"] != "local", "{far}");
     let in_time = best("--deadline 1s --bandwidth 20k --device-speed 0.001");
     assert!(in_time["delay_p95"].as_f64().unwrap() <= 1.0, "{in_time}");
-    let radio = best("--energy --watts-compute 0 --watts-send 1000 --bandwidth 100k");
+    let radio = best("--energy --power 0,1000,1.29,1.06 --bandwidth 100k");
     assert_eq!(radio["action"], "local");
-    let compute = best("--energy --watts-compute 1000 --watts-send 0 --watts-receive 0 --watts-idle 0 --accuracy 100");
+    let compute = best("--energy --power 1000,0,0,0 --accuracy 100");
     assert!(compute["device"].as_f64().unwrap() < 1e-3, "{compute}");
     let agreeing = place.json("plan --measurements m.json --json --agreement 0.9 --bandwidth 50k --device-speed 0.01");
     assert_eq!((&agreeing["measure"], &agreeing["accuracy_uncut"]), (&Value::from("agreement"), &Value::from(1.0)));

@@ -110,6 +110,16 @@ pub struct Running {
     metrics: Box<dyn Fn() -> String>,
     stop: Option<oneshot::Sender<()>>,
     task: JoinHandle<()>,
+    _opening: Opening,
+}
+
+/// Opens a closed model at the end, also of a test that fails, whose server would wait for it for ever.
+struct Opening(Arc<Sums>);
+
+impl Drop for Opening {
+    fn drop(&mut self) {
+        self.0.open();
+    }
 }
 
 impl Running {
@@ -133,7 +143,8 @@ impl Running {
             };
             server.run(listener, None, end).await.unwrap();
         });
-        Running { address, sums, metrics, stop: Some(stop), task }
+        let _opening = Opening(sums.clone());
+        Running { address, sums, metrics, stop: Some(stop), task, _opening }
     }
 
     pub async fn small() -> Running {
