@@ -1,30 +1,23 @@
 //! The device's side: requests to one of several replicas, tried again elsewhere when one is lost.
 
-use std::io;
-use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use hyper_util::rt::TokioIo;
 use prost::Message;
 use rand_pcg::Pcg32;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::codegen::http::Uri;
-use tonic::codegen::{BoxFuture, Bytes, Service};
+use tonic::codegen::Bytes;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
-use tonic::{Code, Request, Status, Streaming};
+use tonic::{Request, Status};
 
+use super::call::{Call, reply};
+use super::connect::{Connect, Traffic};
 use super::proto::grpc_inference_service_client::GrpcInferenceServiceClient;
 use super::proto::infer_parameter::ParameterChoice;
-use super::proto::{
-    InferParameter, ModelInferRequest, ModelInferResponse, ModelReadyRequest, ModelStreamInferResponse,
-};
+use super::proto::{InferParameter, ModelInferRequest, ModelReadyRequest};
 use super::retry::{Retry, lost};
 use super::tensors::{Data, Times};
 use crate::error::{Error, Result};
@@ -120,20 +113,6 @@ struct Shared {
     calls: Mutex<Vec<Call>>,
     /// Numbers of the requests on them.
     next: AtomicU64,
-}
-
-/// An open streaming call to one of the replicas.
-struct Call {
-    replica: usize,
-    sender: mpsc::Sender<ModelInferRequest>,
-    responses: Streaming<ModelStreamInferResponse>,
-}
-
-/// Bytes on the wire, all of HTTP/2 and TLS counted.
-#[derive(Debug, Default)]
-struct Traffic {
-    sent: AtomicU64,
-    received: AtomicU64,
 }
 
 impl Client {
@@ -333,118 +312,6 @@ impl Client {
     }
 }
 
-impl Call {
-    /// Sends messages until there is an answer. The next one is sent when the server asks for more, or has said nothing for
-    /// so long.
-    async fn answer(
-        &mut self,
-        messages: &[ModelInferRequest],
-        patience: Duration,
-    ) -> std::result::Result<Reply, Status> {
-        let start = Instant::now();
-        let (mut sent, mut bytes) = (0, 0);
-        let answer = loop {
-            if sent == 0 {
-                bytes += self.send(&messages[sent])?;
-                sent += 1;
-            }
-            let next = self.responses.message();
-            let response = if sent < messages.len() {
-                match tokio::time::timeout(patience, next).await {
-                    Ok(response) => response,
-                    Err(_) => {
-                        bytes += self.send(&messages[sent])?;
-                        sent += 1;
-                        continue;
-                    }
-                }
-            } else {
-                next.await
-            };
-            let response = response.map_err(broken)?;
-            let response = response.ok_or_else(|| Status::unavailable("the call ended without an answer"))?;
-            let (error, response) = (response.error_message, response.infer_response.unwrap_or_default());
-            if response.id != messages[0].id {
-                // Of a request that was given up.
-                continue;
-            }
-            if !error.is_empty() {
-                return Err(said(&error));
-            }
-            if !response.outputs.is_empty() {
-                break response;
-            }
-            if sent < messages.len() {
-                bytes += self.send(&messages[sent])?;
-                sent += 1;
-            }
-        };
-        let seconds = start.elapsed().as_secs_f64();
-        let layers = if messages.len() == 1 { 0 } else { sent };
-        Ok(Reply { seconds, bytes, layers, ..reply(&answer)? })
-    }
-
-    fn send(&self, message: &ModelInferRequest) -> std::result::Result<usize, Status> {
-        let bytes = message.encoded_len();
-        self.sender.try_send(message.clone()).map_err(|_| Status::unavailable("the call has ended"))?;
-        Ok(bytes)
-    }
-}
-
-/// A call that breaks says nothing of the request that was on it: it may be tried again on another.
-fn broken(status: Status) -> Status {
-    match status.code() {
-        Code::Cancelled | Code::DeadlineExceeded | Code::Internal | Code::Unknown => {
-            Status::unavailable(format!("the call broke: {}", status.message()))
-        }
-        _ => status,
-    }
-}
-
-/// The status in the error message of a stream, `CODE: what is wrong`.
-fn said(text: &str) -> Status {
-    let (code, message) = text.split_once(": ").unwrap_or(("", text));
-    match code {
-        "RESOURCE_EXHAUSTED" => Status::resource_exhausted(message),
-        "UNAVAILABLE" => Status::unavailable(message),
-        "DEADLINE_EXCEEDED" => Status::deadline_exceeded(message),
-        "FAILED_PRECONDITION" => Status::failed_precondition(message),
-        "NOT_FOUND" => Status::not_found(message),
-        "INTERNAL" => Status::internal(message),
-        _ => Status::invalid_argument(message),
-    }
-}
-
-/// Reads scores and times out of a response.
-fn reply(response: &ModelInferResponse) -> std::result::Result<Reply, Status> {
-    let strange = |what: &str| Status::data_loss(format!("the server's answer is not understood: {what}"));
-    let logits = response.outputs.iter().position(|output| output.name == "logits");
-    let at = logits.ok_or_else(|| strange("it has no logits"))?;
-    let tensor = &response.outputs[at];
-    let values: Vec<f32> = match (response.raw_output_contents.get(at), &tensor.contents) {
-        (Some(raw), _) => raw.as_chunks().0.iter().map(|&bytes| f32::from_le_bytes(bytes)).collect(),
-        (None, Some(contents)) => contents.fp32_contents.clone(),
-        (None, None) => return Err(strange("its logits have no data")),
-    };
-    let [rows, classes] = tensor.shape[..] else { return Err(strange("its logits have no two axes")) };
-    let (rows, classes) = (usize::try_from(rows).unwrap_or(0), usize::try_from(classes).unwrap_or(0));
-    if rows == 0 || classes == 0 || rows.checked_mul(classes) != Some(values.len()) {
-        return Err(strange("its logits are not as many as their shape says"));
-    }
-    let seconds = |name: &str| match response.parameters.get(name).and_then(|value| value.parameter_choice.as_ref()) {
-        Some(ParameterChoice::DoubleParam(seconds)) if *seconds >= 0.0 => *seconds,
-        _ => 0.0,
-    };
-    Ok(Reply {
-        logits: values.chunks(classes).map(<[f32]>::to_vec).collect(),
-        times: Times { queue: seconds("queue"), decode: seconds("decode"), tail: seconds("tail") },
-        attempts: 1,
-        seconds: 0.0,
-        bytes: 0,
-        layers: 0,
-    })
-}
-
 impl Tls {
     fn config(&self) -> ClientTlsConfig {
         let mut config = ClientTlsConfig::new();
@@ -458,62 +325,5 @@ impl Tls {
             config = config.identity(Identity::from_pem(certificate, key));
         }
         config
-    }
-}
-
-/// Connects to a host and port, and counts what goes over the connection.
-#[derive(Clone)]
-struct Connect(Arc<Traffic>);
-
-impl Service<Uri> for Connect {
-    type Response = TokioIo<Counted>;
-    type Error = io::Error;
-    type Future = BoxFuture<TokioIo<Counted>, io::Error>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, uri: Uri) -> Self::Future {
-        let traffic = self.0.clone();
-        Box::pin(async move {
-            let host = uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']').to_string();
-            let port = uri.port_u16().unwrap_or(if uri.scheme_str() == Some("https") { 443 } else { 80 });
-            let socket = TcpStream::connect((host, port)).await?;
-            socket.set_nodelay(true)?;
-            Ok(TokioIo::new(Counted { socket, traffic }))
-        })
-    }
-}
-
-struct Counted {
-    socket: TcpStream,
-    traffic: Arc<Traffic>,
-}
-
-impl AsyncRead for Counted {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        let before = buffer.filled().len();
-        ready!(Pin::new(&mut this.socket).poll_read(cx, buffer))?;
-        this.traffic.received.fetch_add((buffer.filled().len() - before) as u64, Relaxed);
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl AsyncWrite for Counted {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let this = self.get_mut();
-        let sent = ready!(Pin::new(&mut this.socket).poll_write(cx, bytes))?;
-        this.traffic.sent.fetch_add(sent as u64, Relaxed);
-        Poll::Ready(Ok(sent))
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().socket).poll_flush(cx)
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().socket).poll_shutdown(cx)
     }
 }

@@ -9,7 +9,9 @@
 //! - [`Shape`] is a narrow link in a process: bandwidth, delay, loss.
 
 mod bounds;
+mod call;
 mod client;
+mod connect;
 mod connections;
 mod door;
 mod http;
@@ -23,6 +25,7 @@ mod service;
 mod shape;
 mod tensors;
 pub(crate) mod wire;
+mod worker;
 
 pub use bounds::Bounds;
 pub use client::{Client, ClientOptions, Layer, Reply, Tls};

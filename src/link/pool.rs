@@ -1,23 +1,19 @@
 //! Workers that decode and run tails: threads of their own behind a bounded queue, so that the network's threads never wait.
 
-use std::collections::{HashMap, VecDeque};
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use ndarray::{ArrayD, ArrayViewD, Axis, IxDyn};
 use tokio::sync::oneshot;
 use tonic::Status;
 
 use super::bounds::Bounds;
 use super::metrics::Metrics;
-use super::model::{Accepts, Model};
+use super::model::Model;
 use super::retry::with_hint;
 use super::tensors::{Data, Times};
-use crate::codec::Decoder;
-use crate::error::Error;
-use crate::limits::Limits;
+use super::worker::Worker;
 
 /// The scores of each item of a request, and how long they took.
 #[derive(Debug, Clone)]
@@ -26,14 +22,16 @@ pub(crate) struct Answer {
     pub times: Times,
 }
 
-type Outcome = Result<Answer, Status>;
+/// What becomes of a request.
+pub(crate) type Outcome = Result<Answer, Status>;
 
-struct Job {
-    model: Arc<Model>,
-    data: Data,
-    queued: Instant,
+/// A request in the queue.
+pub(crate) struct Job {
+    pub model: Arc<Model>,
+    pub data: Data,
+    pub queued: Instant,
     deadline: Instant,
-    reply: oneshot::Sender<Outcome>,
+    pub reply: oneshot::Sender<Outcome>,
 }
 
 impl Job {
@@ -57,11 +55,12 @@ struct Queue {
     seconds: f64,
 }
 
-struct Shared {
+/// What the workers share.
+pub(crate) struct Shared {
     queue: Mutex<Queue>,
     wake: Condvar,
-    bounds: Bounds,
-    metrics: Metrics,
+    pub bounds: Bounds,
+    pub metrics: Metrics,
 }
 
 /// The workers of a server. Dropping it lets them finish what is queued, and waits for them.
@@ -131,6 +130,12 @@ impl Shared {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Notes how long a job has taken a worker.
+    pub fn took(&self, seconds: f64) {
+        let mut queue = self.lock();
+        queue.seconds = if queue.seconds == 0.0 { seconds } else { 0.9 * queue.seconds + 0.1 * seconds };
+    }
+
     /// Takes jobs out that nobody waits for.
     fn purge(&self, queue: &mut Queue, now: Instant) {
         for job in std::mem::take(&mut queue.jobs) {
@@ -149,7 +154,7 @@ impl Shared {
     }
 
     /// Waits for a job, and takes with it those for the same model that one run of the tail can hold too. `None` at the end.
-    fn take(&self) -> Option<Vec<Job>> {
+    pub fn take(&self) -> Option<Vec<Job>> {
         let mut queue = self.lock();
         loop {
             self.purge(&mut queue, Instant::now());
@@ -175,188 +180,10 @@ impl Shared {
     }
 }
 
-/// One thread, with a decoder for each model: it keeps its buffers.
-struct Worker {
-    shared: Arc<Shared>,
-    decoders: HashMap<String, Decoder>,
-}
-
-/// A job that has been decoded.
-struct Decoded {
-    batch: ArrayD<f32>,
-    times: Times,
-    reply: oneshot::Sender<Outcome>,
-}
-
-impl Worker {
-    fn new(shared: Arc<Shared>) -> Worker {
-        Worker { shared, decoders: HashMap::new() }
-    }
-
-    fn run(mut self) {
-        while let Some(jobs) = self.shared.take() {
-            let started = Instant::now();
-            let count = jobs.len();
-            self.serve(jobs);
-            let seconds = started.elapsed().as_secs_f64() / count as f64;
-            let mut queue = self.shared.lock();
-            queue.seconds = if queue.seconds == 0.0 { seconds } else { 0.9 * queue.seconds + 0.1 * seconds };
-        }
-    }
-
-    fn serve(&mut self, jobs: Vec<Job>) {
-        let model = jobs[0].model.clone();
-        let mut decoded = Vec::with_capacity(jobs.len());
-        for job in jobs {
-            let started = Instant::now();
-            let queue = started.duration_since(job.queued).as_secs_f64();
-            match self.decode(&model, job.data) {
-                Ok(batch) => {
-                    let times = Times { queue, decode: started.elapsed().as_secs_f64(), tail: 0.0 };
-                    decoded.push(Decoded { batch, times, reply: job.reply });
-                }
-                Err(status) => {
-                    // If the receiver is gone, so is the client.
-                    let _ = job.reply.send(Err(status));
-                }
-            }
-        }
-        if decoded.is_empty() {
-            return;
-        }
-        let started = Instant::now();
-        let outcome = answers(&model, &decoded);
-        let tail = started.elapsed().as_secs_f64();
-        let metrics = &self.shared.metrics;
-        let rows: usize = decoded.iter().map(|job| job.batch.shape()[0]).sum();
-        metrics.batch.observe(rows as f64);
-        if let Err(status) = &outcome {
-            tracing::error!(model = model.name, error = status.message(), "the tail failed");
-        }
-        let mut rest = outcome.map(Vec::into_iter);
-        for Decoded { batch, times, reply } in decoded {
-            let times = Times { tail, ..times };
-            for (stage, seconds) in [("queue", times.queue), ("decode", times.decode), ("tail", times.tail)] {
-                metrics.stage_seconds.with_label_values(&[&model.name, stage]).observe(seconds);
-            }
-            let answer = match &mut rest {
-                Ok(rows) => Ok(Answer { logits: rows.by_ref().take(batch.shape()[0]).collect(), times }),
-                Err(status) => Err(status.clone()),
-            };
-            if let Ok(answer) = &answer {
-                metrics.items.with_label_values(&[&model.name]).inc_by(answer.logits.len() as u64);
-            }
-            let _ = reply.send(answer);
-        }
-    }
-
-    /// The batch `[n, ...]` that a request means.
-    fn decode(&mut self, model: &Arc<Model>, data: Data) -> Result<ArrayD<f32>, Status> {
-        let items = match data {
-            Data::Floats(array) => return Ok(array),
-            Data::Bytes(items) => items,
-        };
-        let most = self.shared.bounds.batch;
-        let mut parts = Vec::with_capacity(items.len());
-        let mut rows = 0;
-        for bytes in &items {
-            let part = guarded("decoding", || match model.accepts {
-                Accepts::Images => model.tail.image(bytes),
-                Accepts::Features(_) => Ok(self.decoder(model).decode(bytes)?.to_f32()),
-            })
-            .map_err(|status| explained(status, model))?;
-            let item = model.tail.shape();
-            if part.shape().len() != item.len() + 1 || part.shape()[1..] != *item || part.shape()[0] == 0 {
-                let (given, wanted) = (part.shape().to_vec(), item.to_vec());
-                return Err(Status::invalid_argument(format!(
-                    "a feature of shape {given:?} came out, model {} takes [n, ...] with {wanted:?} behind it",
-                    model.name
-                )));
-            }
-            rows += part.shape()[0];
-            if rows > most {
-                return Err(Status::invalid_argument(format!("more than {most} items at once: send several requests")));
-            }
-            parts.push(part);
-        }
-        join(&parts)
-    }
-
-    fn decoder(&mut self, model: &Model) -> &mut Decoder {
-        let most = self.shared.bounds.batch;
-        self.decoders.entry(model.name.clone()).or_insert_with(|| {
-            let elements: usize = model.tail.shape().iter().product();
-            let limits = Limits { output_bytes: 4 * (most * elements) as u64, ..Limits::default() };
-            model
-                .profiles()
-                .iter()
-                .fold(Decoder::new().limits(limits), |decoder, profile| decoder.profile(profile.clone()))
-        })
-    }
-}
-
-/// Runs the tail on the batches of several requests at once.
-fn answers(model: &Model, jobs: &[Decoded]) -> Result<Vec<Vec<f32>>, Status> {
-    let logits = match jobs {
-        [one] => guarded("the network", || model.tail.run(&one.batch))?,
-        many => {
-            let views: Vec<ArrayViewD<'_, f32>> = many.iter().map(|job| job.batch.view()).collect();
-            let batch = concatenated(&views)?;
-            guarded("the network", || model.tail.run(&batch))?
-        }
-    };
-    let rows: usize = jobs.iter().map(|job| job.batch.shape()[0]).sum();
-    if logits.len() != rows || logits.iter().any(|row| row.len() != model.tail.classes()) {
-        return Err(Status::internal(format!("the network gave {} answers for {rows} items", logits.len())));
-    }
-    Ok(logits)
-}
-
-fn join(parts: &[ArrayD<f32>]) -> Result<ArrayD<f32>, Status> {
-    let views: Vec<ArrayViewD<'_, f32>> = parts.iter().map(|part| part.view()).collect();
-    match views.as_slice() {
-        [] => Ok(ArrayD::zeros(IxDyn(&[0]))),
-        views => concatenated(views),
-    }
-}
-
-fn concatenated(views: &[ArrayViewD<'_, f32>]) -> Result<ArrayD<f32>, Status> {
-    let joined = ndarray::concatenate(Axis(0), views).map_err(|error| Status::internal(error.to_string()))?;
-    Ok(if joined.is_standard_layout() { joined } else { joined.as_standard_layout().into_owned() })
-}
-
-/// Runs what is not ours; a panic in it is an error of this one request.
-fn guarded<T>(what: &str, run: impl FnOnce() -> crate::Result<T>) -> Result<T, Status> {
-    catch_unwind(AssertUnwindSafe(run))
-        .unwrap_or_else(|_| Err(Error::Backend(format!("{what} stopped").into())))
-        .map_err(|error| status_of(&error))
-}
-
-/// The gRPC status of an error.
-pub(crate) fn status_of(error: &Error) -> Status {
-    let message = error.to_string();
-    match error {
-        Error::InvalidInput(_) | Error::Corrupt { .. } | Error::Truncated { .. } | Error::LimitExceeded { .. } => {
-            Status::invalid_argument(message)
-        }
-        Error::ProfileMismatch { .. } => Status::failed_precondition(message),
-        Error::Unsupported { .. } => Status::unimplemented(message),
-        Error::Backend(_) => Status::internal(message),
-    }
-}
-
-/// Names the profiles that a model has, where a stream was made with another.
-fn explained(status: Status, model: &Model) -> Status {
-    if status.code() != tonic::Code::FailedPrecondition {
-        return status;
-    }
-    let (name, hashes) = (&model.name, model.hashes().join(", "));
-    Status::failed_precondition(format!("{}; model {name} has: {hashes}", status.message()))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use ndarray::{ArrayD, IxDyn};
     use std::sync::mpsc;
 
     /// Answers each item with its first number, once it is let.
