@@ -41,7 +41,7 @@ lite0)
     measure=(--qualities 0.5,0.71,1,1.41,2 --layers 2 --layer-qualities 0.5,1)
     exits=()
     normalize=(--normalize lite)
-    plan_rows=401-600; rows=601-800 ;;
+    plan_rows=401-600; rows=${ROWS:-601-800} ;;
 *) echo "NETWORK is demo or lite0" >&2; exit 1 ;;
 esac
 name=network
