@@ -59,9 +59,11 @@ fn fit(profile: &mut Profile, samples: &mut dyn Samples, reporter: &mut Reporter
             reporter.progress("fitting tables", index, count);
             let feature = samples.feature(index)?;
             let kernels = Kernels::best();
-            latents
-                .take(&feature, profile, kernels)
-                .map_err(|error| Error::invalid(format!("sample {index}: {error}")))?;
+            let own = profile.layout;
+            if feature.dtype() != own.dtype || feature.shape() != &own.padded_shape()[..own.dims().len()] {
+                return Err(Error::invalid(format!("sample {index} has another shape than the profile")));
+            }
+            latents.take(&feature, profile, kernels)?;
             let mut each = |quality: i16, only: Option<usize>| -> Result<()> {
                 let values = latents.analyse(profile, quality, kernels)?;
                 transform::forward(
