@@ -4,9 +4,9 @@
 #   benches/link/compare.sh [FOLDER]            the demo network; FOLDER [a new one] gets CSV and JSON of every run
 #   NETWORK=lite0 MODEL=net.onnx PHOTOS=folder benches/link/compare.sh [FOLDER]      EfficientNet-Lite0
 #
-# Two links: 1 Mbit/s up, 10 Mbit/s down and 20 ms each way; and the same with a tenth of the bandwidth between the seconds 10 and 40.
+# Two links: 1 Mbit/s and 20 ms each way; and the same with a tenth of the bandwidth between the seconds 10 and 40.
 # DEVICE_SPEED is that of the device relative to this machine [demo 0.03, lite0 0.2], WEBP the quality of WebP [70].
-# LINKS and WAYS choose some of them. Measurements for the plan, and the policy for the exits, are of other images than those that are classified here.
+# LINKS and WAYS choose some of them; SERVER_THREADS are those of one run of the network [1]. Measurements for the plan, and the policy for the exits, are of other images than those that are classified here.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 narrows=${NARROWS:-${CARGO_TARGET_DIR:-target}/release/narrows}
@@ -14,8 +14,6 @@ out=${1:-$(mktemp -d)}
 speed=${DEVICE_SPEED:-$([ "${NETWORK:-demo}" = demo ] && echo 0.03 || echo 0.2)}
 interval=${INTERVAL:-$([ "${NETWORK:-demo}" = demo ] && echo 200ms || echo 400ms)}
 deadline=${DEADLINE:-150ms}
-# Answers are logits, 4 KB of them with 1,000 classes.
-down=${DOWN:-10Mbit}
 mkdir -p "$out"
 
 case ${NETWORK:-demo} in
@@ -37,7 +35,6 @@ lite0)
     profiles=()
     for block in 2 4 7; do profiles+=(--profile "benches/profiles/lite0-block$block.safetensors"); done
     fixed=(--cut /_blocks.7/Add_output_0 --profile benches/profiles/lite0-block7.safetensors --quality 1.41)
-    fixed_name=network@/_blocks.7/Add_output_0
     measure=(--qualities 0.5,0.71,1,1.41,2 --layers 2 --layer-qualities 0.5,1)
     exits=()
     normalize=(--normalize lite)
@@ -82,25 +79,29 @@ start() {
 }
 
 start "$out/serve.log" "$narrows" serve "${network[@]}" --name "$name" "${cuts[@]}" "${profiles[@]}" \
-    --whole "${normalize[@]}" --listen 127.0.0.1:0
+    --whole "${normalize[@]}" --threads "${SERVER_THREADS:-1}" --listen 127.0.0.1:0
 server=$address
 printf 'seconds,bits_per_second\n0,1000000\n10,100000\n40,1000000\n' >"$out/drop.csv"
 
 for link in ${LINKS:-steady drop}; do
     case $link in
-    steady) shape=(--rate 1Mbit --down "$down"); text="1 Mbit/s up, $down down, 20 ms each way" ;;
-    drop) shape=(--trace "$out/drop.csv" --down "$down"); text="the same, but 100 kbit/s from second 10 to 40" ;;
+    steady) shape=(--rate 1Mbit); text="1 Mbit/s and 20 ms each way" ;;
+    drop) shape=(--trace "$out/drop.csv"); text="the same, but 100 kbit/s from second 10 to 40" ;;
     esac
     printf '\n%s; an image every %s, device speed %s, in time: %s\n' "$text" "$interval" "$speed" "$deadline"
     head=yes
-    for way in ${WAYS:-local jpeg:75 webp:70 fixed adaptive}; do
+    for way in ${WAYS:-local jpeg:75 webp:70 webp:90 fixed adaptive adaptive-energy}; do
         # A link of its own for each, so that the trace begins anew.
         start "$out/shape.log" "$narrows" shape --to "$server" --delay 20ms "${shape[@]}"
-        more=() model=$name
-        [ "$way" != fixed ] || { more=("${fixed[@]}"); model=${fixed_name:-$name}; }
-        [ "$way" != adaptive ] || more=("${profiles[@]}" --whole --measurements "$out/plan.json" "${policy[@]}")
-        "$narrows" offload --server "http://$address" "${network[@]}" --name "$model" "${images[@]}" --rows "$rows" \
-            --policy "$way" "${more[@]}" --interval "$interval" --deadline "$deadline" --device-speed "$speed" \
+        more=() policy_name=$way
+        [ "$way" != fixed ] || more=("${fixed[@]}")
+        case $way in adaptive*)
+            policy_name=adaptive
+            more=("${profiles[@]}" --whole --measurements "$out/plan.json" "${policy[@]}")
+            [ "$way" = adaptive ] || more+=(--energy) ;;
+        esac
+        "$narrows" offload --server "http://$address" "${network[@]}" --name "$name" "${images[@]}" --rows "$rows" \
+            --policy "$policy_name" "${more[@]}" --interval "$interval" --deadline "$deadline" --device-speed "$speed" \
             --out "$out/$link-${way/:/-}" >"$out/table.txt" 2>"$out/offload.err" || { cat "$out/offload.err" >&2; exit 1; }
         if [ $head = yes ]; then cat "$out/table.txt"; head=no; else tail -n +2 "$out/table.txt"; fi
         kill "${running[-1]}"; wait "${running[-1]}" 2>/dev/null || true

@@ -9,8 +9,8 @@ use tonic::{Code, Status, Streaming};
 
 use super::client::Reply;
 use super::proto::infer_parameter::ParameterChoice;
-use super::proto::{ModelInferRequest, ModelInferResponse, ModelStreamInferResponse};
-use super::tensors::Times;
+use super::proto::{InferTensorContents, ModelInferRequest, ModelInferResponse, ModelStreamInferResponse};
+use super::tensors::{Output, Times, argmax};
 
 /// An open streaming call to one of the replicas.
 pub(crate) struct Call {
@@ -19,28 +19,49 @@ pub(crate) struct Call {
     pub responses: Streaming<ModelStreamInferResponse>,
 }
 
+/// What has been sent of the messages of one stream.
+pub(crate) struct Sent {
+    start: Instant,
+    messages: usize,
+    bytes: usize,
+}
+
+impl Sent {
+    pub fn none() -> Sent {
+        Sent { start: Instant::now(), messages: 0, bytes: 0 }
+    }
+
+    pub fn send(
+        &mut self,
+        sender: &mpsc::Sender<ModelInferRequest>,
+        message: &ModelInferRequest,
+    ) -> std::result::Result<(), Status> {
+        sender.try_send(message.clone()).map_err(|_| Status::unavailable("the call has ended"))?;
+        self.messages += 1;
+        self.bytes += message.encoded_len();
+        Ok(())
+    }
+}
+
 impl Call {
-    /// Sends messages until there is an answer. The next one is sent when the server asks for more, or has said nothing for
-    /// so long.
+    /// Sends the messages that are not sent yet, until there is an answer. The next one is sent when the server asks for
+    /// more, or has said nothing for so long.
     pub async fn answer(
         &mut self,
         messages: &[ModelInferRequest],
+        mut sent: Sent,
         patience: Duration,
     ) -> std::result::Result<Reply, Status> {
-        let start = Instant::now();
-        let (mut sent, mut bytes) = (0, 0);
+        if sent.messages == 0 {
+            sent.send(&self.sender, &messages[0])?;
+        }
         let answer = loop {
-            if sent == 0 {
-                bytes += self.send(&messages[sent])?;
-                sent += 1;
-            }
             let next = self.responses.message();
-            let response = if sent < messages.len() {
+            let response = if let Some(later) = messages.get(sent.messages) {
                 match tokio::time::timeout(patience, next).await {
                     Ok(response) => response,
                     Err(_) => {
-                        bytes += self.send(&messages[sent])?;
-                        sent += 1;
+                        sent.send(&self.sender, later)?;
                         continue;
                     }
                 }
@@ -60,20 +81,13 @@ impl Call {
             if !response.outputs.is_empty() {
                 break response;
             }
-            if sent < messages.len() {
-                bytes += self.send(&messages[sent])?;
-                sent += 1;
+            if let Some(later) = messages.get(sent.messages) {
+                sent.send(&self.sender, later)?;
             }
         };
-        let seconds = start.elapsed().as_secs_f64();
-        let layers = if messages.len() == 1 { 0 } else { sent };
-        Ok(Reply { seconds, bytes, layers, ..reply(&answer)? })
-    }
-
-    fn send(&self, message: &ModelInferRequest) -> std::result::Result<usize, Status> {
-        let bytes = message.encoded_len();
-        self.sender.try_send(message.clone()).map_err(|_| Status::unavailable("the call has ended"))?;
-        Ok(bytes)
+        let seconds = sent.start.elapsed().as_secs_f64();
+        let layers = if messages.len() == 1 { 0 } else { sent.messages };
+        Ok(Reply { seconds, bytes: sent.bytes, layers, ..reply(&answer)? })
     }
 }
 
@@ -101,32 +115,101 @@ fn said(text: &str) -> Status {
     }
 }
 
-/// Reads scores and times out of a response.
+/// Reads classes, scores and times out of a response.
 pub(crate) fn reply(response: &ModelInferResponse) -> std::result::Result<Reply, Status> {
-    let strange = |what: &str| Status::data_loss(format!("the server's answer is not understood: {what}"));
-    let logits = response.outputs.iter().position(|output| output.name == "logits");
-    let at = logits.ok_or_else(|| strange("it has no logits"))?;
-    let tensor = &response.outputs[at];
-    let values: Vec<f32> = match (response.raw_output_contents.get(at), &tensor.contents) {
-        (Some(raw), _) => raw.as_chunks().0.iter().map(|&bytes| f32::from_le_bytes(bytes)).collect(),
-        (None, Some(contents)) => contents.fp32_contents.clone(),
-        (None, None) => return Err(strange("its logits have no data")),
+    let scores = values(response, Output::Logits, f32::from_le_bytes, |contents| contents.fp32_contents.clone())?;
+    let logits: Vec<Vec<f32>> = match scores {
+        None => Vec::new(),
+        Some(Values { values, shape }) => match shape[..] {
+            [_, classes] => values.chunks(classes).map(<[f32]>::to_vec).collect(),
+            _ => return Err(strange("its logits have no two axes")),
+        },
     };
-    let [rows, classes] = tensor.shape[..] else { return Err(strange("its logits have no two axes")) };
-    let (rows, classes) = (usize::try_from(rows).unwrap_or(0), usize::try_from(classes).unwrap_or(0));
-    if rows == 0 || classes == 0 || rows.checked_mul(classes) != Some(values.len()) {
-        return Err(strange("its logits are not as many as their shape says"));
-    }
+    let classes = match values(response, Output::Class, i64::from_le_bytes, |contents| contents.int64_contents.clone())?
+    {
+        None if logits.is_empty() => return Err(strange("it has neither class nor logits")),
+        None => logits.iter().map(|row| argmax(row)).collect(),
+        Some(Values { values, .. }) => {
+            let classes = values.into_iter().map(usize::try_from).collect::<std::result::Result<_, _>>();
+            classes.map_err(|_| strange("it has a class below 0"))?
+        }
+    };
     let seconds = |name: &str| match response.parameters.get(name).and_then(|value| value.parameter_choice.as_ref()) {
         Some(ParameterChoice::DoubleParam(seconds)) if *seconds >= 0.0 => *seconds,
         _ => 0.0,
     };
-    Ok(Reply {
-        logits: values.chunks(classes).map(<[f32]>::to_vec).collect(),
-        times: Times { queue: seconds("queue"), decode: seconds("decode"), tail: seconds("tail") },
-        attempts: 1,
-        seconds: 0.0,
-        bytes: 0,
-        layers: 0,
-    })
+    let times = Times { queue: seconds("queue"), decode: seconds("decode"), tail: seconds("tail") };
+    let used = match response.parameters.get("layers").and_then(|value| value.parameter_choice.as_ref()) {
+        Some(ParameterChoice::Int64Param(layers)) => usize::try_from(*layers).unwrap_or(0),
+        _ => 0,
+    };
+    Ok(Reply { classes, logits, times, attempts: 1, seconds: 0.0, bytes: 0, layers: 0, used })
+}
+
+/// The numbers of an output.
+struct Values<T> {
+    values: Vec<T>,
+    shape: Vec<usize>,
+}
+
+/// The numbers of an output, raw or listed in its contents, as many as its shape says. None if the response
+/// has no such output.
+fn values<T, const N: usize>(
+    response: &ModelInferResponse,
+    output: Output,
+    number: fn([u8; N]) -> T,
+    listed: fn(&InferTensorContents) -> Vec<T>,
+) -> std::result::Result<Option<Values<T>>, Status> {
+    let name = output.name();
+    let Some(at) = response.outputs.iter().position(|output| output.name == name) else { return Ok(None) };
+    let tensor = &response.outputs[at];
+    let values: Vec<T> = match (response.raw_output_contents.get(at), &tensor.contents) {
+        (Some(raw), _) => raw.as_chunks().0.iter().map(|&bytes| number(bytes)).collect(),
+        (None, Some(contents)) => listed(contents),
+        (None, None) => return Err(strange(&format!("its {name} has no data"))),
+    };
+    let shape: Vec<usize> = tensor.shape.iter().map(|&size| usize::try_from(size).unwrap_or(0)).collect();
+    let count = shape.iter().try_fold(1usize, |product, &size| product.checked_mul(size));
+    match count {
+        Some(count) if count > 0 && count == values.len() => Ok(Some(Values { values, shape })),
+        _ => Err(strange(&format!("its {name} has {} values, its shape says {:?}", values.len(), tensor.shape))),
+    }
+}
+
+fn strange(what: &str) -> Status {
+    Status::data_loss(format!("the server's answer is not understood: {what}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::proto::model_infer_response::InferOutputTensor;
+    use super::*;
+
+    fn tensor(name: &str, shape: &[i64]) -> InferOutputTensor {
+        InferOutputTensor { name: name.into(), shape: shape.to_vec(), ..Default::default() }
+    }
+
+    #[test]
+    fn classes_come_alone_or_from_scores() {
+        let contents = |outputs| ModelInferResponse { outputs, ..Default::default() };
+        let mut class = contents(vec![tensor("class", &[2])]);
+        class.raw_output_contents = vec![[3i64, 0].iter().flat_map(|class| class.to_le_bytes()).collect()];
+        let read = reply(&class).unwrap();
+        assert_eq!((read.classes, read.logits.len()), (vec![3, 0], 0));
+
+        let fp32_contents = vec![0.5, 2.0, 1.0, -1.0];
+        let mut logits = contents(vec![tensor("logits", &[2, 2])]);
+        logits.outputs[0].contents = Some(InferTensorContents { fp32_contents, ..Default::default() });
+        let read = reply(&logits).unwrap();
+        assert_eq!((read.classes, read.logits), (vec![1, 0], vec![vec![0.5, 2.0], vec![1.0, -1.0]]));
+
+        for shape in [&[2, 3][..], &[4], &[0, 4], &[-2, -2], &[i64::MAX, 4]] {
+            logits.outputs[0].shape = shape.to_vec();
+            assert_eq!(reply(&logits).unwrap_err().code(), Code::DataLoss, "{shape:?}");
+        }
+        class.raw_output_contents[0] = (-1i64).to_le_bytes().to_vec().into();
+        class.outputs[0].shape = vec![1];
+        assert!(reply(&class).unwrap_err().message().contains("below 0"));
+        assert!(reply(&contents(Vec::new())).unwrap_err().message().contains("neither"));
+    }
 }

@@ -33,7 +33,7 @@ pub use model::{Accepts, Model, Tail};
 pub use retry::Retry;
 pub use server::{Identity, Server};
 pub use shape::{Shape, Shaped, Trace};
-pub use tensors::{Data, Times};
+pub use tensors::{Data, Output, Times};
 
 /// The protocol's messages, client and server, as generated.
 #[allow(missing_docs, clippy::all, clippy::pedantic, unreachable_pub)]

@@ -76,13 +76,23 @@ pub(crate) struct Asked {
     raw: bool,
 }
 
+/// What an answer holds. All of it, if nothing is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Output {
+pub enum Output {
+    /// `logits`: the scores of all classes of each item, 4 bytes each.
     Logits,
+    /// `class`: the class of the largest score of each item, 8 bytes.
     Class,
 }
 
 impl Output {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Output::Logits => "logits",
+            Output::Class => "class",
+        }
+    }
+
     fn of(name: &str) -> Option<Output> {
         match name {
             "logits" => Some(Output::Logits),
@@ -147,13 +157,13 @@ impl Asked {
         }
         let rows = logits.len() as i64;
         for output in &self.outputs {
-            let (name, datatype, shape) = match output {
-                Output::Logits => ("logits", "FP32", vec![rows, self.model.tail.classes() as i64]),
-                Output::Class => ("class", "INT64", vec![rows]),
+            let (datatype, shape) = match output {
+                Output::Logits => ("FP32", vec![rows, self.model.tail.classes() as i64]),
+                Output::Class => ("INT64", vec![rows]),
             };
             let classes = || logits.iter().map(|row| argmax(row) as i64);
-            let mut tensor =
-                InferOutputTensor { name: name.into(), datatype: datatype.into(), shape, ..Default::default() };
+            let (name, datatype) = (output.name().into(), datatype.into());
+            let mut tensor = InferOutputTensor { name, datatype, shape, ..Default::default() };
             match (self.raw, output) {
                 (true, Output::Logits) => {
                     let bytes: Bytes = logits.iter().flatten().flat_map(|value| value.to_le_bytes()).collect();

@@ -1,4 +1,4 @@
-//! Bandwidth, round trip and server wait from what was seen.
+//! Bandwidth, round trip, server wait and speeds from what was seen.
 
 use crate::conditions::Conditions;
 
@@ -19,8 +19,13 @@ const WORST: f64 = 3.0;
 /// Mean absolute deviations above the mean at which the 95th percentile of normal errors lies, 1.645 times 1.253, and a fifth
 /// more because the mean is of few.
 const CAUTION: f64 = 2.5;
+/// Share of a new observation in a speed, and how far one may be from what was expected.
+const SPEED_GAIN: f64 = 0.2;
+const SPEED_FACTOR: f64 = 10.0;
+/// Speeds lie within this of 1.
+const SPEED_MOST: f64 = 1e6;
 
-/// What a device knows of its link and server, from its own transfers: no probes are needed.
+/// What a device knows of its link, its server and itself, from its own transfers: no probes are needed.
 ///
 /// A transfer takes a round trip and its bits at the bandwidth. A Kalman filter of these two follows both: small transfers
 /// tell the round trip, large ones the bandwidth, and what sizes cannot tell is put down to the bandwidth, which moves
@@ -39,15 +44,19 @@ pub struct LinkEstimate {
     deviation: f64,
     /// Seconds.
     wait: f64,
+    device_speed: f64,
+    server_speed: f64,
 }
 
 impl LinkEstimate {
-    /// Begins with what is assumed before anything is seen; speeds and deadline of it are kept as they are.
+    /// Begins with what is assumed before anything is seen; its deadline is kept as it is.
     pub fn new(first: Conditions) -> LinkEstimate {
         let round_trip = first.round_trip.clamp(LEAST.0, 1e3);
         let bit = (1.0 / first.bandwidth).clamp(LEAST.1, 1.0);
         let variance = ((FIRST * round_trip).powi(2), (FIRST * bit).powi(2));
-        LinkEstimate { first, round_trip, bit, variance, covariance: 0.0, deviation: 0.25, wait: first.wait }
+        let [device_speed, server_speed] = [first.device_speed, first.server_speed].map(bounded);
+        let (covariance, deviation, wait) = (0.0, 0.25, first.wait);
+        LinkEstimate { first, round_trip, bit, variance, covariance, deviation, wait, device_speed, server_speed }
     }
 
     /// Takes note of a transfer: bytes sent, and seconds from the first of them to the answer, less what the server said
@@ -89,9 +98,27 @@ impl LinkEstimate {
         }
     }
 
+    /// Takes note of work on the device that took `measured` seconds on the measured machine and `seconds` now: a device
+    /// gets slower when it gets hot.
+    pub fn observe_device(&mut self, measured: f64, seconds: f64) {
+        follow(&mut self.device_speed, measured, seconds);
+    }
+
+    /// The same of work at the server, its queue not counted.
+    pub fn observe_server(&mut self, measured: f64, seconds: f64) {
+        follow(&mut self.server_speed, measured, seconds);
+    }
+
     /// The conditions as they are expected.
     pub fn conditions(&self) -> Conditions {
-        Conditions { bandwidth: 1.0 / self.bit, round_trip: self.round_trip, wait: self.wait, ..self.first }
+        Conditions {
+            bandwidth: 1.0 / self.bit,
+            round_trip: self.round_trip,
+            wait: self.wait,
+            device_speed: self.device_speed,
+            server_speed: self.server_speed,
+            ..self.first
+        }
     }
 
     /// The conditions with room for about 95 of 100 transfers, from how far off expectations have been: for deadlines.
@@ -104,6 +131,19 @@ impl LinkEstimate {
     fn expected(&self, bits: f64) -> f64 {
         self.round_trip + bits * self.bit
     }
+}
+
+/// Moves a speed by what one piece of work says; what took no time says nothing.
+fn follow(speed: &mut f64, measured: f64, seconds: f64) {
+    let seen = measured / seconds;
+    if seen.is_finite() && seen > 0.0 {
+        let factor = (seen / *speed).clamp(1.0 / SPEED_FACTOR, SPEED_FACTOR);
+        *speed = bounded(*speed * factor.powf(SPEED_GAIN));
+    }
+}
+
+fn bounded(speed: f64) -> f64 {
+    speed.clamp(1.0 / SPEED_MOST, SPEED_MOST)
 }
 
 #[cfg(test)]
@@ -179,6 +219,25 @@ mod tests {
         assert!((link.conditions().wait - 0.15).abs() < 1e-12);
     }
 
+    #[test]
+    fn speeds_follow_what_work_takes() {
+        let mut link = LinkEstimate::new(Conditions { device_speed: 0.5, ..Conditions::default() });
+        assert_eq!((link.conditions().device_speed, link.conditions().server_speed), (0.5, 1.0));
+        for _ in 0..30 {
+            link.observe_device(0.02, 0.08);
+            link.observe_server(0.02, 0.01);
+        }
+        near(link.conditions().device_speed, 0.25, 0.01);
+        near(link.conditions().server_speed, 2.0, 0.01);
+        // One hiccup is no slow device.
+        link.observe_device(0.02, 8.0);
+        assert!(link.conditions().device_speed > 0.15);
+        let before = link.clone();
+        link.observe_device(0.0, 0.0);
+        link.observe_server(0.02, 0.0);
+        assert_eq!(link, before);
+    }
+
     proptest! {
         #[test]
         fn whatever_is_seen_leaves_usable_conditions(
@@ -189,6 +248,8 @@ mod tests {
                 link.observe(bytes, seconds);
                 link.stalled(bytes, seconds);
                 link.observe_wait(seconds);
+                link.observe_device(bytes as f64, seconds);
+                link.observe_server(seconds, bytes as f64);
                 for conditions in [link.conditions(), link.cautious()] {
                     prop_assert!(conditions.checked().is_ok(), "{conditions:?}");
                     prop_assert!(conditions.bandwidth > 0.0 && conditions.round_trip.is_finite());

@@ -10,6 +10,7 @@ mod goal;
 mod link;
 mod measurements;
 mod planner;
+mod stop;
 mod work;
 
 pub use crate::power::Power;
@@ -18,6 +19,7 @@ pub use goal::{Estimate, Goal};
 pub use link::LinkEstimate;
 pub use measurements::{Coding, Cut, Exit, Measurements};
 pub use planner::{Hysteresis, Planner};
+pub use stop::Stop;
 pub use work::{Action, Work};
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::conditions::Conditions;
 use crate::split::goal::Gain;
-use crate::split::{Action, Estimate, Goal, Measurements, Power, Work};
+use crate::split::{Action, Estimate, Goal, Measurements, Power, Stop, Work};
 
 /// Which quantile of the bytes a deadline is held against.
 const HIGH: f64 = 0.95;
@@ -69,6 +69,8 @@ struct Candidate {
     bytes: f64,
     high_bytes: f64,
     accuracy: f64,
+    /// Where the server may answer before all layers have come.
+    stop: Option<Stop>,
 }
 
 impl Planner {
@@ -82,6 +84,7 @@ impl Planner {
                 bytes: coding.map_or(0.0, |coding| coding.mean_bytes()),
                 high_bytes: coding.map_or(0.0, |coding| quantile(&coding.bytes, HIGH)),
                 accuracy: measurements.accuracy(action),
+                stop: None,
             })
         };
         let candidates = measurements.actions().filter_map(candidate).collect();
@@ -95,6 +98,26 @@ impl Planner {
         self.candidates = if kept.is_empty() { self.candidates.iter().take(1).copied().collect() } else { kept.into() };
         self.current = None;
         self
+    }
+
+    /// Layered streams are sent layer after layer, and the server answers as soon as it is sure enough
+    /// ([`Measurements::stop`]): with the accuracy that the goal asks for, else with that of the whole stream.
+    pub fn stopping(mut self) -> Planner {
+        let stopping = |candidate: &Candidate| {
+            let floor = match self.goal {
+                Goal::Delay { accuracy } | Goal::Energy { accuracy } => accuracy,
+                Goal::Accuracy => candidate.accuracy,
+            };
+            let stop = self.measurements.stop(candidate.action, floor);
+            Candidate { stop, accuracy: stop.map_or(candidate.accuracy, |stop| stop.accuracy), ..*candidate }
+        };
+        self.candidates = self.candidates.iter().map(stopping).collect();
+        self
+    }
+
+    /// When the server may answer an action's stream early, if the planner is [`Planner::stopping`].
+    pub fn stop(&self, action: Action) -> Option<Stop> {
+        self.candidates.iter().find(|candidate| candidate.action == action)?.stop
     }
 
     /// With another hysteresis.
@@ -169,10 +192,16 @@ impl Planner {
     }
 
     fn estimate_of(&self, candidate: &Candidate, conditions: &Conditions) -> Estimate {
-        let Candidate { action, work, bytes, high_bytes, accuracy } = *candidate;
+        let Candidate { action, work, bytes, high_bytes, accuracy, stop } = *candidate;
+        let delay = work.delay(bytes, conditions);
+        // All is sent; the answer comes sooner.
+        let early = stop.map_or(delay, |stop| {
+            let share = if delay.is_finite() { stop.share } else { 0.0 };
+            delay - share * (delay - work.delay(stop.bytes, conditions)).max(0.0)
+        });
         Estimate {
             action,
-            delay: work.delay(bytes, conditions),
+            delay: early,
             late: work.delay(high_bytes, conditions),
             energy: work.energy(bytes, conditions, &self.power),
             bytes,

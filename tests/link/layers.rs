@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use narrows::link::proto::infer_parameter::ParameterChoice;
 use narrows::link::proto::{InferParameter, ModelInferRequest};
-use narrows::link::{Client, ClientOptions, Layer, Reply};
+use narrows::link::{Client, ClientOptions, Data, Layer, Output, Reply};
 use narrows::{Encoder, Info, Quality};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -22,9 +22,17 @@ fn layers(seed: usize) -> Vec<Bytes> {
     std::iter::once(0).chain(ends.clone()).zip(ends).map(|(from, end)| stream.slice(from..end)).collect()
 }
 
+fn options(server: &Running) -> ClientOptions {
+    ClientOptions { servers: vec![format!("http://{}", server.address)], ..ClientOptions::default() }
+}
+
 fn client(server: &Running) -> Client {
-    let servers = vec![format!("http://{}", server.address)];
-    Client::new(ClientOptions { servers, ..ClientOptions::default() }).unwrap()
+    Client::new(options(server)).unwrap()
+}
+
+/// The scores of a stream.
+fn logits(stream: &[u8]) -> Vec<f32> {
+    Sums::logits(&narrows::Decoder::new().profile(profile()).decode(stream).unwrap().to_f32())
 }
 
 async fn send(client: &Client, layers: &[Bytes], threshold: f64) -> Reply {
@@ -38,13 +46,11 @@ async fn a_confident_base_layer_is_all_that_is_sent() {
     let client = client(&server);
     let layers = layers(1);
     let all = layers.concat();
-    let wanted =
-        |bytes: &[u8]| Sums::logits(&narrows::Decoder::new().profile(profile()).decode(bytes).unwrap().to_f32());
     // Whatever the confidence is, it is at least 0, and below 1.
     for (threshold, sent, prefix) in [(0.0, 1, &layers[0][..]), (1.0, 3, &all[..]), (0.0, 1, &layers[0][..])] {
         let reply = send(&client, &layers, threshold).await;
-        assert_eq!((reply.layers, reply.attempts), (sent, 1));
-        assert_eq!(reply.logits, [wanted(prefix)]);
+        assert_eq!((reply.layers, reply.used, reply.attempts), (sent, sent, 1));
+        assert_eq!(reply.logits, [logits(prefix)]);
     }
     assert_eq!(server.metric("narrows_layers_answered_total{layers=\"1\",model=\"sums\"}"), 2.0);
     assert_eq!(server.metric("narrows_layers_answered_total{layers=\"3\",model=\"sums\"}"), 1.0);
@@ -61,6 +67,24 @@ async fn a_device_without_patience_sends_all_and_is_answered_once() {
     for seed in 0..20 {
         let reply = client.stream("sums", "stream", &layers(seed), how).await.unwrap();
         assert_eq!(reply.logits.len(), 1);
+    }
+}
+
+#[tokio::test]
+async fn a_device_gets_no_more_than_it_asks_for() {
+    let server = Running::small().await;
+    let (layers, how) = (layers(1), Layer { threshold: Some(1.0), patience: Duration::from_secs(60) });
+    let scores = logits(&layers.concat());
+    let best = (0..scores.len()).max_by(|&a, &b| scores[a].total_cmp(&scores[b])).unwrap();
+    for outputs in [vec![], vec![Output::Logits], vec![Output::Class], vec![Output::Class, Output::Logits]] {
+        let options = ClientOptions { outputs: outputs.clone(), ..options(&server) };
+        let client = Client::new(options).unwrap();
+        let streamed = client.stream("sums", "stream", &layers, how).await.unwrap();
+        let asked = client.infer("sums", "stream", &Data::Bytes(vec![layers.concat().into()])).await.unwrap();
+        for reply in [streamed, asked] {
+            assert_eq!(reply.classes, [best], "{outputs:?}");
+            assert_eq!(reply.logits.len(), usize::from(outputs != [Output::Class]), "{outputs:?}");
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use clap::Args;
 use narrows::Conditions;
+use narrows::split::Power;
 
 /// Link, device and server.
 #[derive(Debug, Clone, Args)]
@@ -25,6 +26,34 @@ pub struct ConditionArgs {
     /// Speed of the server, likewise.
     #[arg(long, value_name = "X", value_parser = parse_speed, default_value_t = 1.0)]
     pub server_speed: f64,
+}
+
+/// What the device draws.
+#[derive(Debug, Clone, Args)]
+pub struct PowerArgs {
+    /// Watts of the device while it computes, sends, waits over the round trip, and waits for the server [default:
+    /// 3.2,1.73,1.29,1.06, a small board with an LTE modem].
+    #[arg(long, value_name = "W,W,W,W", value_delimiter = ',', num_args = 1, value_parser = parse_watts)]
+    power: Vec<f64>,
+}
+
+impl PowerArgs {
+    /// The watts that the flag gives, or the default.
+    pub fn power(&self) -> anyhow::Result<Power> {
+        match self.power[..] {
+            [] => Ok(Power::default()),
+            [compute, send, receive, idle] => Ok(Power { compute, send, receive, idle }),
+            _ => anyhow::bail!(
+                "--power takes four numbers, for computing, sending, receiving and waiting, not {}",
+                self.power.len()
+            ),
+        }
+    }
+}
+
+fn parse_watts(text: &str) -> Result<f64, String> {
+    let watts = text.parse().ok().filter(|watts: &f64| watts.is_finite() && *watts >= 0.0);
+    watts.ok_or(format!("{text:?} is no power: watts, 0 or more"))
 }
 
 impl ConditionArgs {

@@ -17,13 +17,14 @@ pub struct CutTail {
     network: Arc<Network>,
     cut: Cut,
     classes: usize,
+    threads: usize,
 }
 
 impl CutTail {
-    /// The tail at a cut; it runs once, to see how many classes there are.
-    pub fn new(network: Arc<Network>, cut: Cut) -> anyhow::Result<CutTail> {
+    /// The tail at a cut, each run on so many threads; it runs once, to see how many classes there are.
+    pub fn new(network: Arc<Network>, cut: Cut, threads: usize) -> anyhow::Result<CutTail> {
         let classes = network.tail(&ArrayD::zeros(IxDyn(&cut.shape)), &cut, &None)?.first().map_or(0, Vec::len);
-        Ok(CutTail { network, cut, classes })
+        Ok(CutTail { network, cut, classes, threads })
     }
 }
 
@@ -37,7 +38,7 @@ impl Tail for CutTail {
     }
 
     fn run(&self, batch: &ArrayD<f32>) -> Result<Vec<Vec<f32>>> {
-        in_parts(batch, self.network.most(), |part| self.network.tail(part, &self.cut, &own_pool()))
+        in_parts(batch, self.network.most(), |part| self.network.tail(part, &self.cut, &own_pool(self.threads)))
     }
 }
 
@@ -47,15 +48,21 @@ pub struct Whole {
     normalize: Normalize,
     shape: [usize; 3],
     classes: usize,
+    threads: usize,
 }
 
 impl Whole {
-    /// A network for inputs of this height and width.
-    pub fn new(network: Arc<Network>, normalize: Normalize, (height, width): (usize, usize)) -> anyhow::Result<Whole> {
+    /// A network for inputs of this height and width, each run on so many threads.
+    pub fn new(
+        network: Arc<Network>,
+        normalize: Normalize,
+        (height, width): (usize, usize),
+        threads: usize,
+    ) -> anyhow::Result<Whole> {
         let shape = [3, height, width];
         let input = ArrayD::zeros(IxDyn(&[1, 3, height, width]));
         let classes = network.run(&input, &[], &[], &None)?.logits.first().map_or(0, Vec::len);
-        Ok(Whole { network, normalize, shape, classes })
+        Ok(Whole { network, normalize, shape, classes, threads })
     }
 }
 
@@ -69,7 +76,9 @@ impl Tail for Whole {
     }
 
     fn run(&self, batch: &ArrayD<f32>) -> Result<Vec<Vec<f32>>> {
-        in_parts(batch, self.network.most(), |part| Ok(self.network.run(part, &[], &[], &own_pool())?.logits))
+        in_parts(batch, self.network.most(), |part| {
+            Ok(self.network.run(part, &[], &[], &own_pool(self.threads))?.logits)
+        })
     }
 
     fn image(&self, bytes: &[u8]) -> Result<ArrayD<f32>> {
@@ -95,10 +104,10 @@ fn in_parts(
     Ok(rows.concat())
 }
 
-/// One thread for each worker of the server: its requests run side by side, not each on all processors.
-fn own_pool() -> Pool {
+/// Threads of their own for each worker of the server: its requests run side by side, not each on all processors.
+fn own_pool(threads: usize) -> Pool {
     thread_local! {
         static POOL: OnceCell<Arc<ThreadPool>> = const { OnceCell::new() };
     }
-    POOL.with(|pool| Some(pool.get_or_init(|| Arc::new(ThreadPool::with_num_threads(1))).clone()))
+    POOL.with(|pool| Some(pool.get_or_init(|| Arc::new(ThreadPool::with_num_threads(threads))).clone()))
 }

@@ -8,8 +8,7 @@ use narrows::exit::{Outcome, Policy, Target, Weights};
 use narrows::split::{Action, Measurements};
 use serde_json::{Value, json};
 
-use crate::commands::plan::power;
-use crate::conditions::{ConditionArgs, bandwidth_text, seconds_text};
+use crate::conditions::{ConditionArgs, PowerArgs, bandwidth_text, seconds_text};
 use crate::measured;
 use crate::output::{note, print, print_json, write};
 use crate::report::{align, wrap};
@@ -60,10 +59,8 @@ pub struct Args {
     weigh_kilobyte: f64,
     #[command(flatten)]
     conditions: ConditionArgs,
-    /// Watts of the device while it computes, sends, waits over the round trip, and waits for the server [default:
-    /// 3.2,1.73,1.29,1.06, a small board with an LTE modem].
-    #[arg(long, value_name = "W,W,W,W", value_delimiter = ',', num_args = 1, help_heading = "Policy")]
-    power: Vec<f64>,
+    #[command(flatten, next_help_heading = "Policy")]
+    power: PowerArgs,
     /// File for the policy.
     #[arg(long, value_name = "FILE", help_heading = "Output")]
     out: Option<PathBuf>,
@@ -93,7 +90,7 @@ pub fn run(args: &Args) -> Result<()> {
         delay: args.weigh_delay,
         energy: args.weigh_energy,
         bytes: args.weigh_kilobyte / 1000.0,
-        power: power(&args.power)?,
+        power: args.power.power()?,
     };
     let target = args.target.map_or(Target::loss(args.loss / 100.0), Target::accuracy).certainty(args.certainty);
     let action = chosen(args, &fit, &conditions)?;

@@ -5,12 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use narrows::link::{Client, ClientOptions, Layer, Retry, Tls};
+use narrows::link::{Client, ClientOptions, Layer, Output, Retry, Tls};
 use narrows::split::{Action, Goal};
 use narrows::{Conditions, Encoder, Profile, Quality};
 use serde_json::json;
 
 use crate::args::{BackendArgs, ImageArgs, load_profile};
+use crate::conditions::PowerArgs;
 use crate::device::{Adaptive, Device, Known, Policy, Setup, Summary, csv, table};
 use crate::fitting::progress_bar;
 use crate::images::Rows;
@@ -96,6 +97,11 @@ pub struct Args {
     /// For adaptive: points of accuracy that a stream or image may lose against the uncut network.
     #[arg(long, value_name = "POINTS", default_value_t = 0.5, help_heading = "Device")]
     loss: f64,
+    /// For adaptive: the least energy of the device within --deadline, in place of the least delay.
+    #[arg(long, help_heading = "Device")]
+    energy: bool,
+    #[command(flatten, next_help_heading = "Device")]
+    power: PowerArgs,
     /// For adaptive: images may be sent too; the server runs the whole network (`narrows serve --whole`).
     #[arg(long, help_heading = "Device")]
     whole: bool,
@@ -182,7 +188,11 @@ pub fn run(args: &Args) -> Result<()> {
     bar.set_length(images.len() as u64);
     let records = device.run(args.policy, args.interval, &mut |_| bar.inc(1))?;
     bar.finish_and_clear();
-    let summary = Summary::new(args.policy.to_string(), &records, args.deadline.as_secs_f64());
+    let name = match args.energy {
+        true => format!("{}, least energy", args.policy),
+        false => args.policy.to_string(),
+    };
+    let summary = Summary::new(name, &records, args.deadline.as_secs_f64());
     if let Some(folder) = &args.out {
         std::fs::create_dir_all(folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
         write(&folder.join("requests.csv"), csv(&records).as_bytes())?;
@@ -219,7 +229,9 @@ fn known(args: &Args, profiles: Vec<Arc<Profile>>) -> Result<Known> {
     let deadline = args.deadline.as_secs_f64();
     let conditions = Conditions { deadline, device_speed: args.device_speed, ..Conditions::default() };
     let accuracy = measured.accuracy(Action::Local) - args.loss / 100.0;
-    Ok(Known { measured, exits, profiles, images: args.whole, goal: Goal::Delay { accuracy }, conditions })
+    let goal = if args.energy { Goal::Energy { accuracy } } else { Goal::Delay { accuracy } };
+    let power = args.power.power()?;
+    Ok(Known { measured, exits, profiles, images: args.whole, goal, power, conditions })
 }
 
 fn client(args: &Args) -> Result<Client> {
@@ -237,6 +249,7 @@ fn client(args: &Args) -> Result<Client> {
         attempt: args.attempt,
         timeout: args.timeout,
         seed: u64::from(std::process::id()),
+        outputs: vec![Output::Class],
     };
     Ok(Client::new(options)?)
 }

@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
-use narrows::split::{Action, Goal, Measurements, Power};
+use narrows::split::{Action, Goal, Measurements};
 
-use crate::conditions::ConditionArgs;
+use crate::conditions::{ConditionArgs, PowerArgs};
 use crate::files::read_bytes;
 use crate::fitting::progress_bar;
 use crate::measurements::join;
@@ -67,10 +67,8 @@ pub struct Args {
     /// The least energy of the device in place of the least delay; within --deadline, if there is one.
     #[arg(long, help_heading = "Wanted")]
     energy: bool,
-    /// Watts of the device while it computes, sends, waits over the round trip, and waits for the server [default:
-    /// 3.2,1.73,1.29,1.06, a small board with an LTE modem].
-    #[arg(long, value_name = "W,W,W,W", value_delimiter = ',', num_args = 1, help_heading = "Wanted")]
-    power: Vec<f64>,
+    #[command(flatten, next_help_heading = "Wanted")]
+    power: PowerArgs,
     /// Folder for plan.html, plan.csv, plan.json, measurements.json and the profiles that were fitted.
     #[arg(long, value_name = "DIR", help_heading = "Output")]
     out: Option<PathBuf>,
@@ -87,7 +85,7 @@ pub fn run(args: &Args) -> Result<()> {
     if let Some(bad) = args.agreement.filter(|share| !(0.0..=1.0).contains(share)) {
         bail!("--agreement takes a share from 0 to 1, not {bad}");
     }
-    let power = power(&args.power)?;
+    let power = args.power.power()?;
     let (measured, mut about) = match &args.model {
         Some(model) => measure(args, model)?,
         None => (read(&args.measurements)?, Vec::new()),
@@ -124,18 +122,6 @@ pub fn run(args: &Args) -> Result<()> {
         note(format!("plan: {}", folder.join("plan.html").display()));
     }
     Ok(())
-}
-
-/// What the device draws, from the numbers of --power.
-pub fn power(watts: &[f64]) -> Result<Power> {
-    if let Some(bad) = watts.iter().find(|watts| !(watts.is_finite() && **watts >= 0.0)) {
-        bail!("--power takes watts, 0 or more, not {bad}");
-    }
-    match *watts {
-        [] => Ok(Power::default()),
-        [compute, send, receive, idle] => Ok(Power { compute, send, receive, idle }),
-        _ => bail!("--power takes four numbers, for computing, sending, receiving and waiting, not {}", watts.len()),
-    }
 }
 
 /// Runs the network over the images, and says of what the measurements are.

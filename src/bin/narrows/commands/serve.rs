@@ -100,9 +100,12 @@ struct BoundArgs {
     /// Requests that wait for a worker, of those.
     #[arg(long, value_name = "N", default_value_t = Bounds::default().queue)]
     queue: usize,
-    /// Threads that decode and run tails [default: one a processor].
-    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
-    workers: usize,
+    /// Requests that are decoded and run at once [default: one a processor, divided by --threads].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    workers: Option<u16>,
+    /// Threads that run the network for one of them: more answer sooner, fewer answer more in all.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
+    threads: u16,
     /// Open streaming calls.
     #[arg(long, value_name = "N", default_value_t = Bounds::default().calls)]
     max_calls: usize,
@@ -137,7 +140,7 @@ impl BoundArgs {
             batch: self.max_batch,
             requests: self.max_requests,
             queue: self.queue,
-            workers: if self.workers == 0 { default.workers } else { self.workers },
+            workers: self.workers.map_or(default.workers.div_ceil(self.threads.into()), usize::from),
             calls: self.max_calls,
             connections: self.max_connections,
             streams: self.max_streams,
@@ -227,10 +230,11 @@ fn models(args: &Args) -> Result<Vec<Model>> {
             bail!("profile {} is for features {shape:?}; no cut given has such", path.display());
         }
     }
+    let threads = usize::from(args.bounds.threads);
     let mut tails = Vec::new();
     for cut in &cuts {
         let own: Vec<Arc<Profile>> = profiles.iter().filter(|profile| fits(profile, cut)).cloned().collect();
-        let tail = CutTail::new(network.clone(), cut.clone())?;
+        let tail = CutTail::new(network.clone(), cut.clone(), threads)?;
         tails.push(Model::tail(format!("{name}@{}", cut.name), own, Arc::new(tail)));
     }
     let mut models = Vec::new();
@@ -241,7 +245,7 @@ fn models(args: &Args) -> Result<Vec<Model>> {
         models.extend(tails);
     }
     if args.whole {
-        let whole = Whole::new(network, args.normalize.resolve()?, size)?;
+        let whole = Whole::new(network, args.normalize.resolve()?, size, threads)?;
         models.push(Model::whole(format!("{name}.whole"), Arc::new(whole)));
     }
     Ok(models)

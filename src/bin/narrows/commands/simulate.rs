@@ -12,8 +12,7 @@ use narrows::simulate::{
 };
 use narrows::split::{Action, Goal, Measurements};
 
-use crate::commands::plan::power;
-use crate::conditions::{ConditionArgs, bandwidth_text, parse_seconds, seconds_text};
+use crate::conditions::{ConditionArgs, PowerArgs, bandwidth_text, parse_seconds, seconds_text};
 use crate::output::{note, print, print_json, thousands, write};
 use crate::report::FleetReport;
 use crate::{files, measured};
@@ -99,10 +98,8 @@ pub struct Args {
     /// Link that does not change, or around which a kind is drawn; what devices assume at first; deadline and speeds.
     #[command(flatten)]
     conditions: ConditionArgs,
-    /// Watts of the device while it computes, sends, waits over the round trip, and waits for the server [default:
-    /// 3.2,1.73,1.29,1.06, a small board with an LTE modem].
-    #[arg(long, value_name = "W,W,W,W", value_delimiter = ',', num_args = 1, help_heading = "Costs")]
-    power: Vec<f64>,
+    #[command(flatten, next_help_heading = "Costs")]
+    power: PowerArgs,
     /// Price of a server for an hour, used or not.
     #[arg(long, value_name = "X", default_value_t = 0.2, help_heading = "Costs")]
     price_server_hour: f64,
@@ -185,7 +182,7 @@ fn scenario(args: &Args) -> Result<Scenario> {
         deadline: args.conditions.deadline.unwrap_or(f64::INFINITY),
         device_speed: args.conditions.device_speed,
         server_speed: args.conditions.server_speed,
-        power: power(&args.power)?,
+        power: args.power.power()?,
         prices: Prices { server_hour: args.price_server_hour, gigabyte: args.price_gigabyte },
         seed: args.seed,
     })

@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use image::RgbImage;
 use narrows::exit::{Decision, Policy as ExitPolicy};
-use narrows::link::Reply;
-use narrows::split::{Action, Goal, LinkEstimate, Measurements, Planner, Power};
+use narrows::link::{Layer, Reply};
+use narrows::split::{Action, Goal, Hysteresis, LinkEstimate, Measurements, Planner, Power};
 use narrows::{Conditions, Encoder, Profile, Quality};
 use ndarray::ArrayD;
 use tokio::sync::oneshot;
@@ -26,8 +26,13 @@ use crate::model::{Cut, Exit, Network, Pool, Stages};
 
 /// Time without a transfer after which a stream is sent to see how the link is.
 const SILENCE: Duration = Duration::from_secs(1);
+/// Share of delay or energy that is worth a change. Deadlines are held against cautious estimates already, so that little
+/// has to be to spare.
+const CHANGE: f64 = 0.05;
 /// So much before the deadline the device has its own answer.
 const MARGIN: f64 = 0.005;
+/// A word on a layer is waited for no longer, in seconds.
+const LONGEST: f64 = 60.0;
 
 /// What policy `adaptive` is made from.
 pub struct Known {
@@ -41,6 +46,8 @@ pub struct Known {
     pub images: bool,
     /// What is looked for.
     pub goal: Goal,
+    /// What the device draws.
+    pub power: Power,
     /// Link, device, server and deadline as they are assumed at first.
     pub conditions: Conditions,
 }
@@ -49,19 +56,21 @@ pub struct Known {
 pub struct Adaptive {
     measured: Arc<Measurements>,
     planner: Planner,
+    /// Among streams alone.
+    streams: Planner,
     link: LinkEstimate,
     policy: Option<ExitPolicy>,
     exits: Vec<Exit>,
     cuts: Vec<Cut>,
     encoders: HashMap<(usize, usize), Encoder>,
     deadline: f64,
-    speed: f64,
     last: Instant,
     probe: Option<Probe>,
 }
 
 /// A stream that was sent to see how the link is.
 struct Probe {
+    action: Action,
     bytes: usize,
     seen: oneshot::Receiver<Option<Reply>>,
 }
@@ -69,7 +78,7 @@ struct Probe {
 impl Adaptive {
     /// Prepares encoders for what can be sent.
     pub fn new(known: Known, network: &Network, size: (usize, usize)) -> Result<Adaptive> {
-        let Known { measured, exits: policy, profiles, images, goal, conditions } = known;
+        let Known { measured, exits: policy, profiles, images, goal, power, conditions } = known;
         let cuts = measured.cuts.iter().map(|cut| network.cut(&cut.name, size)).collect::<Result<Vec<Cut>>>()?;
         let mut encoders = HashMap::new();
         for (i, cut) in measured.cuts.iter().enumerate() {
@@ -97,11 +106,13 @@ impl Adaptive {
             Action::Input { .. } => images && measured.coding(action).and_then(image_codec).is_some(),
             Action::Split { cut, coding } => encoders.contains_key(&(cut, coding)),
         };
-        let planner = Planner::new(measured.clone(), Power::default(), goal).only(can);
-        let (deadline, speed) = (conditions.deadline, conditions.device_speed);
+        let planner = Planner::new(measured.clone(), power, goal).only(can).stopping();
+        let planner = planner.hysteresis(Hysteresis { margin: CHANGE, ..Hysteresis::default() });
+        let streams = planner.clone().only(|action| matches!(action, Action::Split { .. }));
+        let deadline = conditions.deadline;
         let link = LinkEstimate::new(conditions);
         let last = Instant::now();
-        Ok(Adaptive { measured, planner, link, policy, exits, cuts, encoders, deadline, speed, last, probe: None })
+        Ok(Adaptive { measured, planner, streams, link, policy, exits, cuts, encoders, deadline, last, probe: None })
     }
 
     /// Runs every part twice.
@@ -129,8 +140,9 @@ impl Adaptive {
         Conditions { deadline: left.max(0.0), ..self.link.cautious() }
     }
 
-    /// The parts of a stream as a coding has it.
+    /// The layers of a stream as a coding has it, those together that are not waited for in between.
     fn encode(&mut self, feature: &ArrayD<f32>, cut: usize, coding: usize) -> Result<Vec<Vec<u8>>> {
+        let stops = self.planner.stop(Action::Split { cut, coding }).is_some();
         let encoder = self.encoders.get_mut(&(cut, coding)).context("a coding without its profile")?;
         let coding = &self.measured.cuts[cut].codings[coding];
         let stream = encoder.encode(feature, Quality::Scale(coding.scale.unwrap_or(1.0)))?;
@@ -138,24 +150,48 @@ impl Adaptive {
         if let Some((layer, _)) = coding.layer {
             parts.truncate(layer as usize);
         }
-        // What is not waited for in between is sent as one.
-        Ok(vec![parts.concat()])
+        Ok(if stops { parts } else { vec![parts.concat()] })
     }
 
-    /// Learns from an answer.
-    fn observe(&mut self, bytes: usize, reply: &Reply) {
-        let server = reply.times.queue + reply.times.decode + reply.times.tail;
-        if reply.attempts == 1 {
-            self.link.observe(bytes, (reply.seconds - server).max(0.0));
+    /// How the parts of a stream are sent: all of them at once where a soon answer is looked for, else as late as the
+    /// deadline allows, for what is not sent costs nothing.
+    fn layers(&self, action: Action, parts: &[Vec<u8>], left: f64) -> Option<Layer> {
+        let threshold = Some(self.planner.stop(action)?.threshold);
+        let patience = match self.planner.goal() {
+            Goal::Delay { .. } => 0.0,
+            Goal::Energy { .. } | Goal::Accuracy => {
+                let conditions = self.conditions(left);
+                let server = conditions.on_server(self.measured.work(action)?.server?);
+                let later: usize = parts.iter().skip(1).map(Vec::len).sum();
+                let spare =
+                    (left - MARGIN - conditions.transfer(later as f64) - server) / (parts.len() - 1).max(1) as f64;
+                // The word on the base layer is not there before.
+                let word = self.link.conditions().transfer(parts.first()?.len() as f64) + server;
+                if spare >= word { spare.min(LONGEST) } else { 0.0 }
+            }
+        };
+        Some(Layer { threshold, patience: Duration::from_secs_f64(patience) })
+    }
+
+    /// Learns from the answer to an action; `bytes` are those that its time tells of.
+    fn observe(&mut self, action: Action, bytes: Option<usize>, reply: &Reply) {
+        let times = &reply.times;
+        if let Some(bytes) = bytes.filter(|_| reply.attempts == 1) {
+            self.link.observe(bytes, (reply.seconds - times.queue - times.decode - times.tail).max(0.0));
         }
-        self.link.observe_wait(reply.times.queue);
+        self.link.observe_wait(times.queue);
+        if let Some(work) = self.measured.work(action).and_then(|work| work.server) {
+            self.link.observe_server(work, times.decode + times.tail);
+        }
         self.last = Instant::now();
     }
 
-    /// The cheapest stream that there is.
-    fn smallest(&self) -> Option<(usize, usize)> {
-        let bytes = |&&(cut, coding): &&(usize, usize)| self.measured.cuts[cut].codings[coding].mean_bytes();
-        self.encoders.keys().min_by(|a, b| bytes(a).total_cmp(&bytes(b))).copied()
+    /// The stream that would be sent if something were: what it takes is what has to be known.
+    fn probe(&self) -> Option<(usize, usize)> {
+        match self.streams.best(&self.link.conditions()).action {
+            Action::Split { cut, coding } => Some((cut, coding)),
+            _ => None,
+        }
     }
 }
 
@@ -181,6 +217,9 @@ impl Device<'_> {
                 let (network, pool) = (&self.setup.network, &self.pool);
                 let (logits, seconds) = timed(speed, || network.to_exit(&mut stages, exit, pool))?;
                 work.record.device += seconds;
+                if i == 0 {
+                    adaptive.link.observe_device(adaptive.measured.exits[i].seconds, seconds);
+                }
                 let logits = logits.first().context("the exit gave no answer")?;
                 passed = Some(argmax(logits));
                 let conditions = adaptive.conditions(left(adaptive));
@@ -188,15 +227,18 @@ impl Device<'_> {
                 if let Decision::Answer(class) = policy.decide_for(i, &reading, &conditions, &route) {
                     work.record.from = exit.name.clone();
                     work.record.answer = Some(class);
-                    return self.look(adaptive, &mut stages);
+                    return self.look(adaptive, &mut stages, work);
                 }
             }
         }
         match choice {
             Action::Local => {
-                self.finish(&stages, work)?;
+                let seconds = self.finish(&stages, work)?;
+                if passed.is_none() {
+                    adaptive.link.observe_device(adaptive.measured.whole, seconds);
+                }
                 work.record.from = "local".into();
-                self.look(adaptive, &mut stages)
+                self.look(adaptive, &mut stages, work)
             }
             Action::Input { .. } => {
                 let codec = adaptive.measured.coding(choice).and_then(image_codec).context("no such codec")?;
@@ -205,19 +247,23 @@ impl Device<'_> {
                 work.record.from = "image".into();
                 let local = adaptive.measured.whole;
                 let sending = Sending::new(&self.setup, 1, "image", vec![bytes]);
-                self.wait(adaptive, sending, (&stages, local, passed), work)
+                self.wait(adaptive, choice, sending, (&stages, local, passed), work)
             }
             Action::Split { cut, coding } => {
                 let (network, pool) = (&self.setup.network, &self.pool);
                 let at = adaptive.cuts[cut].clone();
                 let (feature, seconds) = timed(speed, || network.to_cut(&mut stages, &at, pool))?;
                 work.record.device += seconds;
+                if passed.is_none() {
+                    adaptive.link.observe_device(adaptive.measured.cuts[cut].head, seconds);
+                }
                 let (parts, seconds) = timed(speed, || adaptive.encode(&feature, cut, coding))?;
                 work.record.encode += seconds;
                 work.record.from = "split".into();
                 let local = adaptive.measured.cuts[cut].tail;
-                let sending = Sending::new(&self.setup, 0, "stream", parts);
-                self.wait(adaptive, sending, (&stages, local, passed), work)
+                let layers = adaptive.layers(choice, &parts, left(adaptive));
+                let sending = Sending::new(&self.setup, 0, "stream", parts).layers(layers);
+                self.wait(adaptive, choice, sending, (&stages, local, passed), work)
             }
         }
     }
@@ -227,15 +273,22 @@ impl Device<'_> {
     fn wait(
         &mut self,
         adaptive: &mut Adaptive,
+        action: Action,
         sending: Sending,
         (stages, local, passed): (&Stages, f64, Option<usize>),
         work: &mut Work,
     ) -> Result<()> {
         let left = adaptive.deadline - work.due.elapsed().as_secs_f64() - MARGIN;
-        let rest = 1.25 * local / adaptive.speed;
-        // An exit's answer can wait until the end, the tail's takes its time.
-        let patience = if left >= rest { Some(left - rest) } else { passed.map(|_| left.max(0.0)) };
-        let patience = patience.filter(|patience| patience.is_finite());
+        let rest = 1.25 * adaptive.link.conditions().on_device(local);
+        let answer = {
+            let conditions = adaptive.conditions(left);
+            let server = adaptive.measured.work(action).and_then(|work| work.server).unwrap_or(0.0);
+            conditions.transfer(sending.bytes() as f64) + conditions.on_server(server)
+        };
+        // The tail on the device takes its time, which is not given up for an answer that is expected; an exit's answer can
+        // wait until the end.
+        let patience = if left - rest >= answer { left - rest } else { left.max(0.0) };
+        let patience = Some(patience).filter(|patience| patience.is_finite());
         let reply = self.runtime.block_on(async {
             match patience {
                 Some(seconds) => tokio::time::timeout(Duration::from_secs_f64(seconds), sending.reply()).await.ok(),
@@ -244,7 +297,7 @@ impl Device<'_> {
         });
         match reply {
             Some(Ok(reply)) => {
-                adaptive.observe(sending.bytes(), &reply);
+                adaptive.observe(action, sending.timed(&reply), &reply);
                 sending.keep(Ok(reply), work);
                 return Ok(());
             }
@@ -273,26 +326,28 @@ impl Device<'_> {
         Ok(())
     }
 
-    /// Runs the network to its end on the device.
-    fn finish(&mut self, stages: &Stages, work: &mut Work) -> Result<()> {
+    /// Runs the network to its end on the device; how many seconds it took.
+    fn finish(&mut self, stages: &Stages, work: &mut Work) -> Result<f64> {
         let Setup { network, speed, .. } = &self.setup;
         let (logits, seconds) = timed(*speed, || network.to_end(stages, &self.pool))?;
         work.record.device += seconds;
         work.record.answer = logits.first().map(|logits| argmax(logits));
-        Ok(())
+        Ok(seconds)
     }
 
-    /// Sends a stream to see how the link is, if nothing has been sent for a while. The answer is not waited for.
-    fn look(&mut self, adaptive: &mut Adaptive, stages: &mut Stages) -> Result<()> {
+    /// Sends a stream to see how the link is, if nothing has been sent for a while. The image has its answer by then, and
+    /// that to the stream is not waited for.
+    fn look(&mut self, adaptive: &mut Adaptive, stages: &mut Stages, work: &mut Work) -> Result<()> {
+        work.delay = Some(work.due.elapsed().as_secs_f64());
         if adaptive.probe.is_some() || adaptive.last.elapsed() < SILENCE {
             return Ok(());
         }
-        let Some((cut, coding)) = adaptive.smallest() else { return Ok(()) };
+        let Some((cut, coding)) = adaptive.probe() else { return Ok(()) };
         let feature = self.setup.network.to_cut(stages, &adaptive.cuts[cut], &self.pool)?;
         let parts = adaptive.encode(&feature, cut, coding)?;
-        let sending = Sending::new(&self.setup, 0, "stream", parts);
+        let sending = Sending::new(&self.setup, 0, "stream", vec![parts.concat()]);
         let (sender, seen) = oneshot::channel();
-        adaptive.probe = Some(Probe { bytes: sending.bytes(), seen });
+        adaptive.probe = Some(Probe { action: Action::Split { cut, coding }, bytes: sending.bytes(), seen });
         adaptive.last = Instant::now();
         self.runtime.spawn(async move {
             // The device may have ended.
@@ -304,9 +359,9 @@ impl Device<'_> {
     /// Learns from a stream that was sent to see how the link is, if its answer has come.
     fn heard(&mut self, adaptive: &mut Adaptive) {
         let Some(probe) = &mut adaptive.probe else { return };
-        let bytes = probe.bytes;
+        let (action, bytes) = (probe.action, Some(probe.bytes));
         match probe.seen.try_recv() {
-            Ok(Some(reply)) => adaptive.observe(bytes, &reply),
+            Ok(Some(reply)) => adaptive.observe(action, bytes, &reply),
             Err(oneshot::error::TryRecvError::Empty) => return,
             Ok(None) | Err(oneshot::error::TryRecvError::Closed) => {}
         }

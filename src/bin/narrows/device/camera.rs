@@ -56,6 +56,8 @@ pub struct Device<'a> {
 pub(super) struct Work {
     pub record: Record,
     pub due: Instant,
+    /// Seconds until its answer, if something else was done after that.
+    pub delay: Option<f64>,
 }
 
 impl<'a> Device<'a> {
@@ -89,9 +91,9 @@ impl<'a> Device<'a> {
                 None => Instant::now(),
             };
             std::thread::sleep(due.saturating_duration_since(Instant::now()));
-            let mut work = Work { record: self.record(i), due };
+            let mut work = Work { record: self.record(i), due, delay: None };
             self.answer(policy, &pixels, &mut work)?;
-            work.record.delay = work.due.elapsed().as_secs_f64();
+            work.record.delay = work.delay.unwrap_or_else(|| work.due.elapsed().as_secs_f64());
             seen(&work.record);
             records.push(work.record);
         }
@@ -218,6 +220,21 @@ impl Sending {
         }
     }
 
+    /// The same, with another way to send layers.
+    pub fn layers(self, layers: Option<Layer>) -> Sending {
+        Sending { layers: layers.unwrap_or(self.layers), ..self }
+    }
+
+    /// Bytes that the time of an answer tells of; none where a word was waited for in between.
+    pub fn timed(&self, reply: &Reply) -> Option<usize> {
+        let bytes = |parts: usize| self.parts.iter().take(parts).map(Bytes::len).sum();
+        match (reply.layers, reply.used) {
+            (0, _) => Some(self.bytes()),
+            (_, used) if used <= 1 || self.layers.patience.is_zero() => Some(bytes(used)),
+            _ => None,
+        }
+    }
+
     /// Bytes of all parts.
     pub fn bytes(&self) -> usize {
         self.parts.iter().map(Bytes::len).sum()
@@ -236,13 +253,13 @@ impl Sending {
     pub fn keep(&self, reply: Result<Reply, Status>, work: &mut Work) {
         self.sent(work);
         match reply {
-            Ok(Reply { logits, times, attempts, layers, .. }) => {
+            Ok(Reply { classes, times, attempts, layers, .. }) => {
                 let parts = if layers == 0 { self.parts.len() } else { layers };
                 work.record.payload += self.parts.iter().take(parts).map(Bytes::len).sum::<usize>();
                 work.record.server = [times.queue, times.decode, times.tail];
                 work.record.attempts = attempts;
                 work.record.layers = layers;
-                work.record.answer = logits.first().map(|logits| argmax(logits));
+                work.record.answer = classes.first().copied();
             }
             Err(status) => {
                 work.record.payload += self.bytes();

@@ -61,6 +61,8 @@ pub struct Summary {
     pub payload: f64,
     /// Mean bytes sent on the wire.
     pub wire: f64,
+    /// Mean seconds of the device's own work: head, encoder, or the whole network.
+    pub busy: f64,
     /// Share of images answered on the device.
     pub local: f64,
     /// Attempts beyond the first.
@@ -91,6 +93,7 @@ impl Summary {
             accuracy: labelled.then(|| share(&|record| record.answer.is_some() && record.answer == record.label)),
             payload: mean(&|record| record.payload as f64),
             wire: mean(&|record| record.wire as f64),
+            busy: mean(&|record| record.device + record.encode),
             local: share(&|record| record.answer.is_some() && record.wire == 0),
             retries: records.iter().map(|record| record.attempts.saturating_sub(1)).sum(),
         }
@@ -107,6 +110,7 @@ impl Summary {
             self.accuracy.map_or("–".into(), |accuracy| format!("{accuracy:.4}")),
             thousands(self.payload.round() as u64),
             thousands(self.wire.round() as u64),
+            milliseconds(self.busy),
             format!("{:.1} %", 100.0 * self.local),
             self.retries.to_string(),
             self.lost.to_string(),
@@ -126,6 +130,7 @@ impl Summary {
             "accuracy": self.accuracy,
             "payload_bytes": self.payload,
             "wire_bytes": self.wire,
+            "device_busy_seconds": self.busy,
             "local": self.local,
             "retries": self.retries,
         })
@@ -143,6 +148,7 @@ pub fn table(summaries: &[Summary]) -> String {
         "accuracy",
         "payload B",
         "wire B",
+        "busy ms",
         "local",
         "retries",
         "lost",
