@@ -27,7 +27,7 @@ demo)
     measure=(--qualities 0.5,0.71,1,1.41,2,2.83)
     exits=(--exit exit1 --exit exit2)
     normalize=(--normalize cifar10)
-    plan_rows=1-600; fit_rows=1-300; test_rows=301-600; rows=601-800 ;;
+    plan_rows=1-600; fit_rows=1-300; test_rows=301-600; rows=${ROWS:-601-800} ;;
 lite0)
     network=(--model "${MODEL:?the ONNX file of EfficientNet-Lite0}" --model-output logits)
     images=(--images "${PHOTOS:?the folder of photos}" --labels "$PHOTOS/labels.csv" --normalize lite)
@@ -83,6 +83,8 @@ start "$out/serve.log" "$narrows" serve "${network[@]}" --name "$name" "${cuts[@
 server=$address
 printf 'seconds,bits_per_second\n0,1000000\n10,100000\n40,1000000\n' >"$out/drop.csv"
 
+columns() { awk -F '  +' '{ printf "%-24s", $2; for (i = 3; i <= NF; i++) printf "%11s", $i; print "" }' "$1"; }
+
 for link in ${LINKS:-steady drop}; do
     case $link in
     steady) shape=(--rate 1Mbit); text="1 Mbit/s and 20 ms each way" ;;
@@ -103,7 +105,10 @@ for link in ${LINKS:-steady drop}; do
         "$narrows" offload --server "http://$address" "${network[@]}" --name "$name" "${images[@]}" --rows "$rows" \
             --policy "$policy_name" "${more[@]}" --interval "$interval" --deadline "$deadline" --device-speed "$speed" \
             --out "$out/$link-${way/:/-}" >"$out/table.txt" 2>"$out/offload.err" || { cat "$out/offload.err" >&2; exit 1; }
-        if [ $head = yes ]; then cat "$out/table.txt"; head=no; else tail -n +2 "$out/table.txt"; fi
+        # One table of many.
+        [ $head = no ] || columns "$out/table.txt" | head -n 1
+        columns "$out/table.txt" | tail -n +2
+        head=no
         kill "${running[-1]}"; wait "${running[-1]}" 2>/dev/null || true
         unset 'running[-1]'
     done

@@ -1,7 +1,7 @@
 //! The policy: what is known, and the decision.
 
 use crate::conditions::Conditions;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::exit::costs::{Route, Weights};
 use crate::exit::curves::{Curve, Worth, answers, going_on};
 use crate::exit::softmax::Reading;
@@ -103,6 +103,19 @@ impl Policy {
         Ok(Policy { weights, ..self })
     }
 
+    /// The same policy on another route: another cut or coding, for example. The end of it is taken to be right as often.
+    ///
+    /// # Errors
+    /// `InvalidInput` if the route has another number of exits, or a time of it is negative or not finite.
+    pub fn along(self, route: Route) -> Result<Policy> {
+        route.check()?;
+        if route.exits.len() != self.exits() {
+            let (own, other) = (self.exits(), route.exits.len());
+            return Err(Error::invalid(format!("a policy of {own} exits on a route of {other}")));
+        }
+        Ok(Policy { route, ..self })
+    }
+
     /// Number of exits.
     pub fn exits(&self) -> usize {
         self.sharpness.len()
@@ -116,6 +129,11 @@ impl Policy {
     /// The way of an image that it was fitted for.
     pub fn route(&self) -> &Route {
         &self.route
+    }
+
+    /// What costs are counted by.
+    pub fn weights(&self) -> &Weights {
+        &self.weights
     }
 
     /// What is known of it.

@@ -193,6 +193,19 @@ fn a_deadline_that_going_on_would_miss_is_answered() {
 }
 
 #[test]
+fn a_policy_along_another_route_counts_its_costs() {
+    let set = Set::new(12, 2000, &[1.0, 2.0, 4.0]);
+    let policy = set.fit(Target::loss(0.02));
+    let outcome = |policy: &Policy| policy.evaluate(&set.samples(), &Conditions::default()).unwrap();
+    assert_eq!(outcome(&policy.clone().along(set.route()).unwrap()), outcome(&policy));
+    let far = Route { rest: Rest::server(0.010, 0.001, &set.bytes, 0.600), ..set.route() };
+    let along = policy.clone().along(far.clone()).unwrap();
+    assert_eq!(along.route(), &far);
+    assert!(outcome(&along).local() > outcome(&policy).local());
+    assert!(policy.along(Route { exits: Vec::new(), ..set.route() }).is_err());
+}
+
+#[test]
 fn logits_that_say_nothing_are_no_answer() {
     let set = Set::new(8, 1000, &[1.0, 2.0, 3.0]);
     let policy = set.fit(Target::loss(0.5));

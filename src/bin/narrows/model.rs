@@ -52,6 +52,7 @@ pub struct Exit {
 }
 
 /// How far a run has come: the input and the values that are known.
+#[derive(Clone)]
 pub struct Stages(Vec<(NodeId, ArrayD<f32>)>);
 
 impl Stages {

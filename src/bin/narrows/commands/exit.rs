@@ -8,10 +8,11 @@ use narrows::exit::{Outcome, Policy, Target, Weights};
 use narrows::split::{Action, Measurements};
 use serde_json::{Value, json};
 
-use crate::conditions::{ConditionArgs, PowerArgs, bandwidth_text, seconds_text};
+use crate::conditions::{ConditionArgs, PowerArgs};
 use crate::measured;
 use crate::output::{note, print, print_json, write};
 use crate::report::{align, wrap};
+use crate::units::{bandwidth_text, seconds_text};
 
 const EXAMPLES: &str = "\
 Examples:

@@ -11,7 +11,6 @@ use narrows::link::{Shape, Shaped, Trace};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::conditions::parse_bandwidth;
 use crate::logs::LogArgs;
 use crate::output::{note, print};
 use crate::units;
@@ -37,13 +36,13 @@ pub struct Args {
     #[arg(long, value_name = "ADDR")]
     to: String,
     /// Bandwidth in each direction, for example 1Mbit.
-    #[arg(long, value_name = "RATE", value_parser = parse_bandwidth, default_value = "1Mbit")]
+    #[arg(long, value_name = "RATE", value_parser = units::bandwidth, default_value = "1Mbit")]
     rate: f64,
     /// Bandwidth towards the server over time, in place of --rate: lines `seconds,bits_per_second`; the last holds.
     #[arg(long, value_name = "CSV")]
     trace: Option<PathBuf>,
     /// Bandwidth from the server, if another than towards it.
-    #[arg(long, value_name = "RATE", value_parser = parse_bandwidth)]
+    #[arg(long, value_name = "RATE", value_parser = units::bandwidth)]
     down: Option<f64>,
     /// Delay in each direction: half the round trip.
     #[arg(long, value_name = "TIME", value_parser = units::duration, default_value = "20ms")]

@@ -12,9 +12,10 @@ use narrows::simulate::{
 };
 use narrows::split::{Action, Goal, Measurements};
 
-use crate::conditions::{ConditionArgs, PowerArgs, bandwidth_text, parse_seconds, seconds_text};
+use crate::conditions::{ConditionArgs, PowerArgs};
 use crate::output::{note, print, print_json, thousands, write};
 use crate::report::FleetReport;
+use crate::units::{self, bandwidth_text, seconds_text};
 use crate::{files, measured};
 
 const EXAMPLES: &str = "\
@@ -78,10 +79,10 @@ pub struct Args {
     #[arg(long, value_name = "N", default_value_t = 4, help_heading = "Fleet")]
     workers: usize,
     /// Time in which requests are made.
-    #[arg(long, value_name = "TIME", value_parser = parse_seconds, default_value = "600s", help_heading = "Fleet")]
+    #[arg(long, value_name = "TIME", value_parser = units::seconds, default_value = "600s", help_heading = "Fleet")]
     seconds: f64,
     /// Time at the beginning that is not counted.
-    #[arg(long, value_name = "TIME", value_parser = parse_seconds, default_value = "10s", help_heading = "Fleet")]
+    #[arg(long, value_name = "TIME", value_parser = units::seconds, default_value = "10s", help_heading = "Fleet")]
     warm_up: f64,
     /// Kind of link.
     #[arg(long, value_enum, value_name = "KIND", default_value_t = Kind::Constant, help_heading = "Link")]

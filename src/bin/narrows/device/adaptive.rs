@@ -19,13 +19,15 @@ use ndarray::ArrayD;
 use tokio::sync::oneshot;
 
 use crate::codecs::ImageCodec;
-use crate::device::camera::{Sending, Work, layers_of, timed};
-use crate::device::{Device, Setup};
+use crate::device::camera::{Sending, WARM_UP, Work, layers_of};
+use crate::device::{Device, Pace, Part, Setup};
 use crate::metrics::argmax;
 use crate::model::{Cut, Exit, Network, Pool, Stages};
 
 /// Time without a transfer after which a stream is sent to see how the link is.
 const SILENCE: Duration = Duration::from_secs(1);
+/// So long it is believed whether exits pay.
+const BELIEF: Duration = Duration::from_secs(1);
 /// Share of delay or energy that is worth a change. Deadlines are held against cautious estimates already, so that little
 /// has to be to spare.
 const CHANGE: f64 = 0.05;
@@ -60,11 +62,15 @@ pub struct Adaptive {
     streams: Planner,
     link: LinkEstimate,
     policy: Option<ExitPolicy>,
+    /// Whether exits were found to pay on the way to an action, and when.
+    pay: Option<(Action, Instant, bool)>,
     exits: Vec<Exit>,
     cuts: Vec<Cut>,
     encoders: HashMap<(usize, usize), Encoder>,
     deadline: f64,
     last: Instant,
+    /// The last stream that was made, whole.
+    kept: Option<(Action, Vec<u8>)>,
     probe: Option<Probe>,
 }
 
@@ -109,28 +115,45 @@ impl Adaptive {
         let planner = Planner::new(measured.clone(), power, goal).only(can).stopping();
         let planner = planner.hysteresis(Hysteresis { margin: CHANGE, ..Hysteresis::default() });
         let streams = planner.clone().only(|action| matches!(action, Action::Split { .. }));
-        let deadline = conditions.deadline;
-        let link = LinkEstimate::new(conditions);
-        let last = Instant::now();
-        Ok(Adaptive { measured, planner, streams, link, policy, exits, cuts, encoders, deadline, last, probe: None })
+        Ok(Adaptive {
+            measured,
+            planner,
+            streams,
+            link: LinkEstimate::new(conditions),
+            policy,
+            pay: None,
+            exits,
+            cuts,
+            encoders,
+            deadline: conditions.deadline,
+            last: Instant::now(),
+            kept: None,
+            probe: None,
+        })
     }
 
-    /// Runs every part twice.
-    pub fn warm(&mut self, setup: &Setup, pixels: &RgbImage, pool: &Pool) -> Result<()> {
-        for _ in 0..2 {
-            let mut stages = setup.network.begin(setup.normalize.batch(std::slice::from_ref(pixels))?);
-            for exit in &self.exits {
-                setup.network.to_exit(&mut stages, exit, pool)?;
+    /// Runs every part, and learns what each usually takes.
+    pub fn warm(&mut self, setup: &Setup, pixels: &RgbImage, pool: &Pool, pace: &mut Pace) -> Result<()> {
+        let network = &setup.network;
+        for round in 0..WARM_UP {
+            // The first round is not what it usually takes.
+            let mut unused = Pace::new(1.0);
+            let pace = if round == 0 { &mut unused } else { &mut *pace };
+            let mut stages = network.begin(setup.normalize.batch(std::slice::from_ref(pixels))?);
+            for (i, exit) in self.exits.iter().enumerate() {
+                pace.learn(Part::Exit(i), || network.to_exit(&mut stages, exit, pool))?;
             }
+            pace.learn(Part::Rest(None), || network.to_end(&stages, pool))?;
             for i in 0..self.cuts.len() {
-                let feature = setup.network.to_cut(&mut stages, &self.cuts[i], pool)?;
+                let mut stages = stages.clone();
+                let feature = pace.learn(Part::Head(i), || network.to_cut(&mut stages, &self.cuts[i], pool))?;
                 for j in 0..self.measured.cuts[i].codings.len() {
                     if self.encoders.contains_key(&(i, j)) {
-                        self.encode(&feature, i, j)?;
+                        pace.learn(Part::Encode(i, j), || self.encode(&feature, i, j))?;
                     }
                 }
+                pace.learn(Part::Rest(Some(i)), || network.to_end(&stages, pool))?;
             }
-            setup.network.to_end(&stages, pool)?;
         }
         Ok(())
     }
@@ -138,6 +161,26 @@ impl Adaptive {
     /// What is to be expected now, with `left` seconds to go.
     fn conditions(&self, left: f64) -> Conditions {
         Conditions { deadline: left.max(0.0), ..self.link.cautious() }
+    }
+
+    /// Whether it is better to ask the exits on the way to an action: they take time themselves.
+    fn exits_pay(&mut self, action: Action, conditions: &Conditions) -> Result<bool> {
+        if let Some((_, _, pays)) = self.pay.filter(|(of, when, _)| *of == action && when.elapsed() < BELIEF) {
+            return Ok(pays);
+        }
+        let known = self.measured.exit_samples(action).zip(self.measured.exit_route(action));
+        let (Some(policy), Some((samples, route))) = (&self.policy, known) else { return Ok(false) };
+        let direct = self.measured.direct_route(action).context("an action that was not measured")?;
+        let direct = ExitPolicy::never(samples.classes(), direct).weighing(*policy.weights())?;
+        let direct = direct.evaluate(&samples, conditions)?;
+        let asked = policy.clone().along(route)?.evaluate(&samples, conditions)?;
+        let pays = match self.planner.goal() {
+            Goal::Delay { .. } => asked.mean.delay < direct.mean.delay,
+            Goal::Energy { .. } => asked.mean.energy < direct.mean.energy && asked.in_time >= direct.in_time,
+            Goal::Accuracy => asked.right_in_time > direct.right_in_time,
+        };
+        self.pay = Some((action, Instant::now(), pays));
+        Ok(pays)
     }
 
     /// The layers of a stream as a coding has it, those together that are not waited for in between.
@@ -186,10 +229,14 @@ impl Adaptive {
         self.last = Instant::now();
     }
 
-    /// The stream that would be sent if something were: what it takes is what has to be known.
+    /// The stream that would be sent if something were: what it takes is what has to be known. None if nothing would be,
+    /// however good the link became.
     fn probe(&self) -> Option<(usize, usize)> {
-        match self.streams.best(&self.link.conditions()).action {
-            Action::Split { cut, coding } => Some((cut, coding)),
+        let conditions = Conditions { deadline: self.deadline, ..self.link.conditions() };
+        let faster = Conditions { bandwidth: f64::INFINITY, round_trip: 0.0, ..conditions };
+        match (self.planner.best(&faster).action, self.streams.best(&conditions).action) {
+            (Action::Local, _) => None,
+            (_, Action::Split { cut, coding }) => Some((cut, coding)),
             _ => None,
         }
     }
@@ -206,16 +253,18 @@ impl Device<'_> {
 
     fn adapt_with(&mut self, adaptive: &mut Adaptive, pixels: &RgbImage, work: &mut Work) -> Result<()> {
         self.heard(adaptive);
-        let (speed, due) = (self.setup.speed, work.due);
+        let due = work.due;
         let left = |adaptive: &Adaptive| adaptive.deadline - due.elapsed().as_secs_f64();
-        let choice = adaptive.planner.choose(&adaptive.conditions(left(adaptive))).action;
+        let conditions = adaptive.conditions(left(adaptive));
+        let choice = adaptive.planner.choose(&conditions).action;
+        let policy = if adaptive.exits_pay(choice, &conditions)? { adaptive.policy.clone() } else { None };
         let mut stages = self.setup.network.begin(self.setup.normalize.batch(std::slice::from_ref(pixels))?);
         // Exits on the way.
         let mut passed: Option<usize> = None;
-        if let (Some(policy), Some(route)) = (adaptive.policy.clone(), adaptive.measured.exit_route(choice)) {
+        if let (Some(policy), Some(route)) = (policy, adaptive.measured.exit_route(choice)) {
             for (i, exit) in adaptive.exits.iter().enumerate() {
                 let (network, pool) = (&self.setup.network, &self.pool);
-                let (logits, seconds) = timed(speed, || network.to_exit(&mut stages, exit, pool))?;
+                let (logits, seconds) = self.pace.time(Part::Exit(i), || network.to_exit(&mut stages, exit, pool))?;
                 work.record.device += seconds;
                 if i == 0 {
                     adaptive.link.observe_device(adaptive.measured.exits[i].seconds, seconds);
@@ -233,7 +282,7 @@ impl Device<'_> {
         }
         match choice {
             Action::Local => {
-                let seconds = self.finish(&stages, work)?;
+                let seconds = self.finish(&stages, None, work)?;
                 if passed.is_none() {
                     adaptive.link.observe_device(adaptive.measured.whole, seconds);
                 }
@@ -242,7 +291,7 @@ impl Device<'_> {
             }
             Action::Input { .. } => {
                 let codec = adaptive.measured.coding(choice).and_then(image_codec).context("no such codec")?;
-                let (bytes, seconds) = timed(speed, || codec.encode(pixels))?;
+                let (bytes, seconds) = self.pace.time(Part::Image, || codec.encode(pixels))?;
                 work.record.encode += seconds;
                 work.record.from = "image".into();
                 let local = adaptive.measured.whole;
@@ -250,15 +299,12 @@ impl Device<'_> {
                 self.wait(adaptive, choice, sending, (&stages, local, passed), work)
             }
             Action::Split { cut, coding } => {
-                let (network, pool) = (&self.setup.network, &self.pool);
-                let at = adaptive.cuts[cut].clone();
-                let (feature, seconds) = timed(speed, || network.to_cut(&mut stages, &at, pool))?;
-                work.record.device += seconds;
+                let before = work.record.device;
+                let parts = self.stream(adaptive, &mut stages, (cut, coding), work)?;
                 if passed.is_none() {
-                    adaptive.link.observe_device(adaptive.measured.cuts[cut].head, seconds);
+                    adaptive.link.observe_device(adaptive.measured.cuts[cut].head, work.record.device - before);
                 }
-                let (parts, seconds) = timed(speed, || adaptive.encode(&feature, cut, coding))?;
-                work.record.encode += seconds;
+                adaptive.kept = Some((choice, parts.concat()));
                 work.record.from = "split".into();
                 let local = adaptive.measured.cuts[cut].tail;
                 let layers = adaptive.layers(choice, &parts, left(adaptive));
@@ -266,6 +312,22 @@ impl Device<'_> {
                 self.wait(adaptive, choice, sending, (&stages, local, passed), work)
             }
         }
+    }
+
+    /// Goes on to a cut and encodes the feature there.
+    fn stream(
+        &mut self,
+        adaptive: &mut Adaptive,
+        stages: &mut Stages,
+        (cut, coding): (usize, usize),
+        work: &mut Work,
+    ) -> Result<Vec<Vec<u8>>> {
+        let (network, pool, at) = (&self.setup.network, &self.pool, adaptive.cuts[cut].clone());
+        let (feature, seconds) = self.pace.time(Part::Head(cut), || network.to_cut(stages, &at, pool))?;
+        work.record.device += seconds;
+        let (parts, seconds) = self.pace.time(Part::Encode(cut, coding), || adaptive.encode(&feature, cut, coding))?;
+        work.record.encode += seconds;
+        Ok(parts)
     }
 
     /// Waits for an answer, and has one of its own where it does not come in time. `local` is what the rest of the network
@@ -307,7 +369,7 @@ impl Device<'_> {
                 work.record.error = None;
             }
             None => {
-                sending.sent(work);
+                work.record.link += sending.seconds();
                 work.record.payload += sending.bytes();
             }
         }
@@ -319,7 +381,11 @@ impl Device<'_> {
                 work.record.from += ", then exit";
             }
             None => {
-                self.finish(stages, work)?;
+                let from = match action {
+                    Action::Split { cut, .. } => Some(cut),
+                    _ => None,
+                };
+                self.finish(stages, from, work)?;
                 work.record.from += ", then local";
             }
         }
@@ -327,9 +393,9 @@ impl Device<'_> {
     }
 
     /// Runs the network to its end on the device; how many seconds it took.
-    fn finish(&mut self, stages: &Stages, work: &mut Work) -> Result<f64> {
-        let Setup { network, speed, .. } = &self.setup;
-        let (logits, seconds) = timed(*speed, || network.to_end(stages, &self.pool))?;
+    fn finish(&mut self, stages: &Stages, from: Option<usize>, work: &mut Work) -> Result<f64> {
+        let network = &self.setup.network;
+        let (logits, seconds) = self.pace.time(Part::Rest(from), || network.to_end(stages, &self.pool))?;
         work.record.device += seconds;
         work.record.answer = logits.first().map(|logits| argmax(logits));
         Ok(seconds)
@@ -343,11 +409,17 @@ impl Device<'_> {
             return Ok(());
         }
         let Some((cut, coding)) = adaptive.probe() else { return Ok(()) };
-        let feature = self.setup.network.to_cut(stages, &adaptive.cuts[cut], &self.pool)?;
-        let parts = adaptive.encode(&feature, cut, coding)?;
-        let sending = Sending::new(&self.setup, 0, "stream", vec![parts.concat()]);
+        let action = Action::Split { cut, coding };
+        // Any stream will do: the last one costs no work.
+        let stream = match adaptive.kept.take() {
+            Some((last, stream)) if last == action => stream,
+            _ => self.stream(adaptive, stages, (cut, coding), work)?.concat(),
+        };
+        adaptive.kept = Some((action, stream.clone()));
+        let sending = Sending::new(&self.setup, 0, "stream", vec![stream]);
+        work.record.payload += sending.bytes();
         let (sender, seen) = oneshot::channel();
-        adaptive.probe = Some(Probe { action: Action::Split { cut, coding }, bytes: sending.bytes(), seen });
+        adaptive.probe = Some(Probe { action, bytes: sending.bytes(), seen });
         adaptive.last = Instant::now();
         self.runtime.spawn(async move {
             // The device may have ended.

@@ -14,11 +14,14 @@ use tonic::Status;
 use tonic::codegen::Bytes;
 
 use crate::codecs::ImageCodec;
-use crate::device::{Adaptive, Policy, Record};
+use crate::device::{Adaptive, Pace, Part, Policy, Record};
 use crate::images::Images;
 use crate::metrics::argmax;
 use crate::model::{Cut, Network, Pool};
 use crate::normalize::Normalize;
+
+/// Runs of each part before the first image.
+pub(super) const WARM_UP: usize = 6;
 
 /// What a device is made of.
 pub struct Setup {
@@ -36,7 +39,7 @@ pub struct Setup {
     pub client: Client,
     /// Names of the models at the server: that of the tail, that of the whole network.
     pub models: [String; 2],
-    /// Speed of the device relative to this machine: below 1, work is stretched by waiting.
+    /// Speed of the device relative to this machine, at most 1.
     pub speed: f64,
     /// How layers are sent, of streams with layers.
     pub layers: Layer,
@@ -49,6 +52,7 @@ pub struct Device<'a> {
     labelled: bool,
     pub(super) runtime: Runtime,
     pub(super) pool: Pool,
+    pub(super) pace: Pace,
     pub(super) adaptive: Option<Adaptive>,
 }
 
@@ -64,7 +68,8 @@ impl<'a> Device<'a> {
     /// A device with these images; `labelled` says whether their classes mean anything.
     pub fn new(setup: Setup, images: &'a dyn Images, labelled: bool, runtime: Runtime) -> Device<'a> {
         let pool = Some(Arc::new(ThreadPool::with_num_threads(1)));
-        Device { setup, images, labelled, runtime, pool, adaptive: None }
+        let pace = Pace::new(setup.speed);
+        Device { setup, images, labelled, runtime, pool, pace, adaptive: None }
     }
 
     /// The same device with what policy `adaptive` goes by.
@@ -84,6 +89,16 @@ impl<'a> Device<'a> {
         self.warm(policy)?;
         let start = Instant::now();
         let mut records = Vec::with_capacity(self.images.len());
+        let client = self.setup.client.clone();
+        // What goes out between two images is counted for the first of them.
+        let mut before = client.traffic().0;
+        let mut sent = |records: &mut Vec<Record>| {
+            let now = client.traffic().0;
+            if let Some(last) = records.last_mut() {
+                last.wire = now - before;
+            }
+            before = now;
+        };
         for i in 0..self.images.len() {
             let pixels = self.images.pixels(i)?;
             let due = match interval {
@@ -91,12 +106,14 @@ impl<'a> Device<'a> {
                 None => Instant::now(),
             };
             std::thread::sleep(due.saturating_duration_since(Instant::now()));
+            sent(&mut records);
             let mut work = Work { record: self.record(i), due, delay: None };
             self.answer(policy, &pixels, &mut work)?;
             work.record.delay = work.delay.unwrap_or_else(|| work.due.elapsed().as_secs_f64());
             seen(&work.record);
             records.push(work.record);
         }
+        sent(&mut records);
         Ok(records)
     }
 
@@ -104,16 +121,24 @@ impl<'a> Device<'a> {
     fn warm(&mut self, policy: Policy) -> Result<()> {
         let pixels = self.images.pixels(0)?;
         if let (Policy::Adaptive, Some(adaptive)) = (policy, &mut self.adaptive) {
-            adaptive.warm(&self.setup, &pixels, &self.pool)?;
+            adaptive.warm(&self.setup, &pixels, &self.pool, &mut self.pace)?;
         }
-        for _ in 0..2 {
-            let input = self.setup.normalize.batch(std::slice::from_ref(&pixels))?;
-            match (policy, &self.setup.cut) {
-                (Policy::Local, _) | (_, None) => drop(self.setup.network.run(&input, &[], &[], &self.pool)?),
-                (_, Some(cut)) => {
-                    let feature = self.setup.network.head(&input, cut, &self.pool)?;
-                    self.setup.encoder.encode(&feature, self.setup.quality)?;
+        for round in 0..WARM_UP {
+            // The first round is not what it usually takes.
+            let mut unused = Pace::new(1.0);
+            let pace = if round == 0 { &mut unused } else { &mut self.pace };
+            let Setup { network, normalize, cut, encoder, quality, .. } = &mut self.setup;
+            let input = || normalize.batch(std::slice::from_ref(&pixels));
+            match (policy, cut) {
+                (Policy::Local, _) => {
+                    pace.learn(Part::Rest(None), || network.run(&input()?, &[], &[], &self.pool))?;
                 }
+                (Policy::Fixed, Some(cut)) => {
+                    let feature = pace.learn(Part::Head(0), || network.head(&input()?, cut, &self.pool))?;
+                    pace.learn(Part::Encode(0, 0), || Ok(encoder.encode(&feature, *quality)?))?;
+                }
+                (Policy::Image(codec), _) => drop(pace.learn(Part::Image, || codec.encode(&pixels))?),
+                _ => {}
             }
         }
         let model = &self.setup.models[usize::from(matches!(policy, Policy::Image(_)))];
@@ -155,9 +180,9 @@ impl<'a> Device<'a> {
 
     /// The whole network on the device.
     fn local(&mut self, pixels: &RgbImage, work: &mut Work) -> Result<()> {
-        let Setup { network, normalize, speed, .. } = &self.setup;
-        let (answers, seconds) =
-            timed(*speed, || network.run(&normalize.batch(std::slice::from_ref(pixels))?, &[], &[], &self.pool))?;
+        let Setup { network, normalize, .. } = &self.setup;
+        let run = || network.run(&normalize.batch(std::slice::from_ref(pixels))?, &[], &[], &self.pool);
+        let (answers, seconds) = self.pace.time(Part::Rest(None), run)?;
         work.record.device += seconds;
         work.record.from = "local".into();
         work.record.answer = answers.logits.first().map(|logits| argmax(logits));
@@ -166,7 +191,7 @@ impl<'a> Device<'a> {
 
     /// The image to the server.
     fn image(&mut self, codec: ImageCodec, pixels: &RgbImage, work: &mut Work) -> Result<()> {
-        let (bytes, seconds) = timed(self.setup.speed, || codec.encode(pixels))?;
+        let (bytes, seconds) = self.pace.time(Part::Image, || codec.encode(pixels))?;
         work.record.encode += seconds;
         work.record.from = "image".into();
         self.send(1, "image", vec![bytes], work);
@@ -175,12 +200,12 @@ impl<'a> Device<'a> {
 
     /// Head and encoder on the device, the tail at the server.
     fn split(&mut self, pixels: &RgbImage, work: &mut Work) -> Result<()> {
-        let Setup { network, cut, normalize, encoder, quality, speed, .. } = &mut self.setup;
+        let Setup { network, cut, normalize, encoder, quality, .. } = &mut self.setup;
         let cut = cut.as_ref().context("name the cut with --cut NAME")?;
-        let (feature, seconds): (ArrayD<f32>, f64) =
-            timed(*speed, || network.head(&normalize.batch(std::slice::from_ref(pixels))?, cut, &self.pool))?;
+        let head = || network.head(&normalize.batch(std::slice::from_ref(pixels))?, cut, &self.pool);
+        let (feature, seconds): (ArrayD<f32>, f64) = self.pace.time(Part::Head(0), head)?;
         work.record.device += seconds;
-        let (stream, seconds) = timed(*speed, || Ok(encoder.encode(&feature, *quality)?))?;
+        let (stream, seconds) = self.pace.time(Part::Encode(0, 0), || Ok(encoder.encode(&feature, *quality)?))?;
         work.record.encode += seconds;
         work.record.from = "split".into();
         self.send(0, "stream", layers_of(&stream)?, work);
@@ -203,8 +228,6 @@ pub(super) struct Sending {
     parts: Vec<Bytes>,
     layers: Layer,
     start: Instant,
-    /// Bytes that had been sent before.
-    before: u64,
 }
 
 impl Sending {
@@ -216,7 +239,6 @@ impl Sending {
             parts: parts.into_iter().map(Into::into).collect(),
             layers: setup.layers,
             start: Instant::now(),
-            before: setup.client.traffic().0,
         }
     }
 
@@ -251,7 +273,7 @@ impl Sending {
 
     /// Notes in the record what came of it.
     pub fn keep(&self, reply: Result<Reply, Status>, work: &mut Work) {
-        self.sent(work);
+        work.record.link += self.seconds();
         match reply {
             Ok(Reply { classes, times, attempts, layers, .. }) => {
                 let parts = if layers == 0 { self.parts.len() } else { layers };
@@ -267,12 +289,6 @@ impl Sending {
             }
         }
     }
-
-    /// Notes time and bytes of what was sent without an answer so far.
-    pub fn sent(&self, work: &mut Work) {
-        work.record.link += self.seconds();
-        work.record.wire += self.client.traffic().0 - self.before;
-    }
 }
 
 fn text(status: &Status) -> String {
@@ -284,15 +300,4 @@ pub(super) fn layers_of(stream: &[u8]) -> Result<Vec<Vec<u8>>> {
     let ends = Info::read(stream)?.layers;
     let begins = std::iter::once(0).chain(ends.iter().copied());
     Ok(begins.zip(&ends).map(|(from, &end)| stream[from..end].to_vec()).collect())
-}
-
-/// Runs work of the device; where that is slower than this machine, waits for the rest of the time. The result and seconds.
-pub(super) fn timed<T>(speed: f64, work: impl FnOnce() -> Result<T>) -> Result<(T, f64)> {
-    let start = Instant::now();
-    let result = work()?;
-    let own = start.elapsed().as_secs_f64();
-    if speed < 1.0 {
-        std::thread::sleep(Duration::from_secs_f64(own / speed - own));
-    }
-    Ok((result, start.elapsed().as_secs_f64()))
 }

@@ -2,10 +2,12 @@
 
 mod adaptive;
 mod camera;
+mod pace;
 mod policy;
 mod record;
 
 pub use adaptive::{Adaptive, Known};
 pub use camera::{Device, Setup};
+pub use pace::{Pace, Part};
 pub use policy::Policy;
 pub use record::{Record, Summary, csv, table};

@@ -26,7 +26,7 @@ pub struct Record {
     pub link: f64,
     /// Seconds at the server: in its queue, decoding, in the network.
     pub server: [f64; 3],
-    /// Bytes of the stream or image.
+    /// Bytes of streams or images.
     pub payload: usize,
     /// Bytes sent on the wire, all of gRPC, HTTP/2 and TLS counted.
     pub wire: u64,
@@ -94,7 +94,7 @@ impl Summary {
             payload: mean(&|record| record.payload as f64),
             wire: mean(&|record| record.wire as f64),
             busy: mean(&|record| record.device + record.encode),
-            local: share(&|record| record.answer.is_some() && record.wire == 0),
+            local: share(&|record| record.answer.is_some() && record.attempts == 0),
             retries: records.iter().map(|record| record.attempts.saturating_sub(1)).sum(),
         }
     }
@@ -170,7 +170,7 @@ pub fn csv(records: &[Record]) -> String {
         let times: Vec<String> = times.map(|seconds| format!("{:.3}", 1e3 * seconds)).collect();
         let error = record.error.as_deref().unwrap_or_default().replace('"', "'");
         text += &format!(
-            "{},{},{},{},{},{},{},{},{},\"{error}\"\n",
+            "{},{},{},\"{}\",{},{},{},{},{},\"{error}\"\n",
             record.image,
             class(record.label),
             class(record.answer),

@@ -1,9 +1,9 @@
 //! Delay over bandwidth as an SVG: a line for each way, numbers where a cut crosses local or the compressed input, and a
 //! band that names the fastest way.
 
-use crate::conditions::{bandwidth_text, seconds_text};
 use crate::report::plot::{Axis, CUT_COLOURS, GRAY, INPUT_COLOURS, escape};
 use crate::study::{BANDWIDTHS, Study, Way};
+use crate::units::{bandwidth_text, seconds_text};
 
 const WIDTH: f64 = 940.0;
 const HEIGHT: f64 = 560.0;

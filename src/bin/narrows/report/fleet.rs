@@ -3,13 +3,13 @@
 use narrows::simulate::{Outcome, Scenario};
 use serde_json::{Value, json};
 
-use crate::conditions::{bandwidth_text, seconds_text};
 use crate::output::thousands;
 use crate::report::csv_field;
 use crate::report::html::{document, table};
 use crate::report::lines::{ACROSS, Line, UP, lines};
 use crate::report::plot::{Axis, CUT_COLOURS, GRAY, INPUT_COLOURS, escape};
 use crate::report::table::{align, wrap};
+use crate::units::{bandwidth_text, seconds_text};
 
 /// Head of the table.
 const COLUMNS: [&str; 14] = [

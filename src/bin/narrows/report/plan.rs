@@ -3,7 +3,6 @@
 use narrows::split::{Action, Estimate, Goal};
 use serde_json::{Value, json};
 
-use crate::conditions::{bandwidth_text, seconds_text};
 use crate::output::thousands;
 use crate::report::csv_field;
 use crate::report::delays::delay_plot;
@@ -11,6 +10,7 @@ use crate::report::html::{document, table};
 use crate::report::plot::escape;
 use crate::report::table::{align, wrap};
 use crate::study::{Crossing, Study, Way};
+use crate::units::{bandwidth_text, seconds_text};
 
 /// Head of the table of ways.
 const COLUMNS: [&str; 9] = ["", "sent", "setting", "bytes", "device", "link", "server", "delay", "95 %"];
