@@ -6,7 +6,7 @@
 #
 # Two links: 1 Mbit/s and 20 ms each way; and the same with a tenth of the bandwidth between the seconds 10 and 40.
 # DEVICE_SPEED is that of the device relative to this machine [demo 0.03, lite0 0.2], WEBP the quality of WebP [70].
-# LINKS and WAYS choose some of them; SERVER_THREADS are those of one run of the network [1]. Measurements for the plan, and the policy for the exits, are of other images than those that are classified here.
+# LINKS and WAYS choose some of them (adaptive-energy and adaptive-accuracy are other goals than the least delay); SERVER_THREADS are those of one run of the network [1]. Measurements for the plan, and the policy for the exits, are of other images than those that are classified here.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 narrows=${NARROWS:-${CARGO_TARGET_DIR:-target}/release/narrows}
@@ -100,7 +100,7 @@ for link in ${LINKS:-steady drop}; do
         case $way in adaptive*)
             policy_name=adaptive
             more=("${profiles[@]}" --whole --measurements "$out/plan.json" "${policy[@]}")
-            [ "$way" = adaptive ] || more+=(--energy) ;;
+            [ "$way" = adaptive ] || more+=(--goal "${way#adaptive-}") ;;
         esac
         "$narrows" offload --server "http://$address" "${network[@]}" --name "$name" "${images[@]}" --rows "$rows" \
             --policy "$policy_name" "${more[@]}" --interval "$interval" --deadline "$deadline" --device-speed "$speed" \

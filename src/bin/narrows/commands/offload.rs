@@ -34,6 +34,14 @@ Examples:
 Delays count from the moment at which an image is due to its answer. Bytes on the wire are all that is sent, gRPC,
 HTTP/2 and TLS counted, TCP and IP not. A server that is lost costs a retry, not an answer.";
 
+/// What policy adaptive looks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Wanted {
+    Delay,
+    Energy,
+    Accuracy,
+}
+
 /// Classify images through a server.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
@@ -97,9 +105,10 @@ pub struct Args {
     /// For adaptive: points of accuracy that a stream or image may lose against the uncut network.
     #[arg(long, value_name = "POINTS", default_value_t = 0.5, help_heading = "Device")]
     loss: f64,
-    /// For adaptive: the least energy of the device within --deadline, in place of the least delay.
-    #[arg(long, help_heading = "Device")]
-    energy: bool,
+    /// For adaptive: what is looked for among all that is accurate enough: the least delay; the least energy of the device
+    /// within --deadline; or the best accuracy within --deadline, whatever --loss says.
+    #[arg(long, value_name = "NAME", value_enum, default_value_t = Wanted::Delay, help_heading = "Device")]
+    goal: Wanted,
     #[command(flatten, next_help_heading = "Device")]
     power: PowerArgs,
     /// For adaptive: images may be sent too; the server runs the whole network (`narrows serve --whole`).
@@ -188,9 +197,10 @@ pub fn run(args: &Args) -> Result<()> {
     bar.set_length(images.len() as u64);
     let records = device.run(args.policy, args.interval, &mut |_| bar.inc(1))?;
     bar.finish_and_clear();
-    let name = match args.energy {
-        true => format!("{}, least energy", args.policy),
-        false => args.policy.to_string(),
+    let name = match (args.policy, args.goal) {
+        (Policy::Adaptive, Wanted::Energy) => "adaptive, least energy".into(),
+        (Policy::Adaptive, Wanted::Accuracy) => "adaptive, accuracy".into(),
+        _ => args.policy.to_string(),
     };
     let summary = Summary::new(name, &records, args.deadline.as_secs_f64());
     if let Some(folder) = &args.out {
@@ -229,7 +239,11 @@ fn known(args: &Args, profiles: Vec<Arc<Profile>>) -> Result<Known> {
     let deadline = args.deadline.as_secs_f64();
     let conditions = Conditions { deadline, device_speed: args.device_speed, ..Conditions::default() };
     let accuracy = measured.accuracy(Action::Local) - args.loss / 100.0;
-    let goal = if args.energy { Goal::Energy { accuracy } } else { Goal::Delay { accuracy } };
+    let goal = match args.goal {
+        Wanted::Delay => Goal::Delay { accuracy },
+        Wanted::Energy => Goal::Energy { accuracy },
+        Wanted::Accuracy => Goal::Accuracy,
+    };
     let power = args.power.power()?;
     Ok(Known { measured, exits, profiles, images: args.whole, goal, power, conditions })
 }
