@@ -5,8 +5,10 @@
 #   NETWORK=lite0 MODEL=net.onnx PHOTOS=folder benches/link/compare.sh [FOLDER]      EfficientNet-Lite0
 #
 # Two links: 1 Mbit/s and 20 ms each way; and the same with a tenth of the bandwidth between the seconds 10 and 40.
-# DEVICE_SPEED is that of the device relative to this machine [demo 0.03, lite0 0.2], WEBP the quality of WebP [70].
-# LINKS and WAYS choose some of them (adaptive-energy and adaptive-accuracy are other goals than the least delay); SERVER_THREADS are those of one run of the network [1]. Measurements for the plan, and the policy for the exits, are of other images than those that are classified here.
+# What can be set: DEVICE_SPEED relative to this machine [demo 0.03, lite0 0.2], INTERVAL between images [200ms, 400ms], DEADLINE
+# [150ms], ROWS of the images that are classified [601-800], LINKS [steady drop], WAYS [local jpeg:75 webp:70 webp:90 fixed adaptive
+# adaptive-energy; also adaptive-accuracy, jpeg:Q, webp:Q, png], SERVER_THREADS of one run of the network [1], NARROWS, the binary.
+# Measurements for the plan, and the policy for the exits, are of other images than those that are classified.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 narrows=${NARROWS:-${CARGO_TARGET_DIR:-target}/release/narrows}

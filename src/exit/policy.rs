@@ -103,10 +103,12 @@ impl Policy {
         Ok(Policy { weights, ..self })
     }
 
-    /// The same policy on another route: another cut or coding, for example. The end of it is taken to be right as often.
+    /// The same policy on another route: another cut or coding, for example. The end of it is taken to be right as often,
+    /// and [`evidence`](Self::evidence) stays that of the route it was fitted for.
     ///
     /// # Errors
-    /// `InvalidInput` if the route has another number of exits, or a time of it is negative or not finite.
+    /// `InvalidInput` if the route has another number of exits, not in the order of the network, or a time of it is negative
+    /// or not finite.
     pub fn along(self, route: Route) -> Result<Policy> {
         route.check()?;
         if route.exits.len() != self.exits() {

@@ -24,11 +24,18 @@ pub(crate) struct Sent {
     start: Instant,
     messages: usize,
     bytes: usize,
+    opened: bool,
 }
 
 impl Sent {
+    /// Nothing yet, on a call that is open.
     pub fn none() -> Sent {
-        Sent { start: Instant::now(), messages: 0, bytes: 0 }
+        Sent { start: Instant::now(), messages: 0, bytes: 0, opened: false }
+    }
+
+    /// Nothing yet, on a call that is being opened.
+    pub fn opening() -> Sent {
+        Sent { opened: true, ..Sent::none() }
     }
 
     pub fn send(
@@ -87,7 +94,7 @@ impl Call {
         };
         let seconds = sent.start.elapsed().as_secs_f64();
         let layers = if messages.len() == 1 { 0 } else { sent.messages };
-        Ok(Reply { seconds, bytes: sent.bytes, layers, ..reply(&answer)? })
+        Ok(Reply { seconds, opened: sent.opened, bytes: sent.bytes, layers, ..reply(&answer)? })
     }
 }
 
@@ -143,7 +150,7 @@ pub(crate) fn reply(response: &ModelInferResponse) -> std::result::Result<Reply,
         Some(ParameterChoice::Int64Param(layers)) => usize::try_from(*layers).unwrap_or(0),
         _ => 0,
     };
-    Ok(Reply { classes, logits, times, attempts: 1, seconds: 0.0, bytes: 0, layers: 0, used })
+    Ok(Reply { classes, logits, times, attempts: 1, seconds: 0.0, opened: false, bytes: 0, layers: 0, used })
 }
 
 /// The numbers of an output.

@@ -87,8 +87,10 @@ pub struct Reply {
     pub times: Times,
     /// Attempts that it took.
     pub attempts: u32,
-    /// Seconds of the last attempt, from the first byte that was sent to the answer.
+    /// Seconds of the last attempt, from when it was given to the connection to the answer.
     pub seconds: f64,
+    /// Whether a streaming call was opened for it: then a connection may have been made first, which takes longer.
+    pub opened: bool,
     /// Bytes of the messages of the last attempt.
     pub bytes: usize,
     /// Layers that were sent, of a layered stream; else 0.
@@ -183,7 +185,7 @@ impl Client {
         .map(|_| ())
     }
 
-    /// Sends items to a model and waits for the class of each, and for the scores.
+    /// Sends items to a model and waits for the class of each, and for the scores if they are asked for.
     ///
     /// `input` is the name of the tensor: `stream` or `feature` of a tail, `image` or `x` of a whole network.
     ///
@@ -282,7 +284,7 @@ impl Client {
             calls.retain(|call| !call.sender.is_closed());
         }
         let (sender, receiver) = mpsc::channel(LAYERS);
-        let mut sent = Sent::none();
+        let mut sent = Sent::opening();
         sent.send(&sender, first)?;
         let responses = self.0.replicas[replica].clone().model_stream_infer(ReceiverStream::new(receiver)).await?;
         Ok((Call { replica, sender, responses: responses.into_inner() }, sent))

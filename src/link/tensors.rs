@@ -76,7 +76,7 @@ pub(crate) struct Asked {
     raw: bool,
 }
 
-/// What an answer holds. All of it, if nothing is asked for.
+/// An output that a request can ask for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Output {
     /// `logits`: the scores of all classes of each item, 4 bytes each.

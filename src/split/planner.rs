@@ -92,7 +92,8 @@ impl Planner {
         Planner { candidates, measurements, power, goal, hysteresis, current: None, lasted: 0 }
     }
 
-    /// Only these actions, for a device that cannot do all. [`Action::Local`] stays if nothing else does.
+    /// Only these actions, for a device that cannot do all. The first, [`Action::Local`] if it is there, stays if nothing else
+    /// does.
     pub fn only(mut self, wanted: impl Fn(Action) -> bool) -> Planner {
         let kept: Vec<Candidate> = self.candidates.iter().filter(|one| wanted(one.action)).copied().collect();
         self.candidates = if kept.is_empty() { self.candidates.iter().take(1).copied().collect() } else { kept.into() };
@@ -152,7 +153,7 @@ impl Planner {
         let rank = |estimate: &Estimate| self.goal.rank(estimate, conditions.deadline);
         let estimates = self.candidates.iter().map(|candidate| self.estimate_of(candidate, conditions));
         let best = estimates.reduce(|best, other| if rank(&other) < rank(&best) { other } else { best });
-        best.expect("local is always there")
+        best.expect("there is always one")
     }
 
     /// The action to take now: the best one, or what was chosen before while that is nearly as good ([`Hysteresis`]).
@@ -362,6 +363,28 @@ mod tests {
         assert_eq!(actions[..2], [before; 2]);
         assert_ne!(actions[2], before);
         assert_eq!(actions[2], actions[3]);
+    }
+
+    #[test]
+    fn early_answers_are_counted_where_they_come() {
+        let measured = Arc::new(crate::split::stop::tests::layered());
+        let goal = Goal::Delay { accuracy: 0.8 };
+        let plain = Planner::new(measured.clone(), Power::default(), goal);
+        let stopping = plain.clone().stopping();
+        let slow = Conditions { bandwidth: 1e4, ..Conditions::default() };
+        let action = |coding| Action::Split { cut: 0, coding };
+        let (whole, early) = (plain.estimate(action(2), &slow).unwrap(), stopping.estimate(action(2), &slow).unwrap());
+        let stop = stopping.stop(action(2)).unwrap();
+        assert_eq!((stop.accuracy, early.accuracy, whole.accuracy), (early.accuracy, 0.8, 0.9));
+        // All is sent, so that bytes and energy are the same; those that are answered early have fewer bytes before it.
+        assert_eq!((early.bytes, early.energy, early.late), (whole.bytes, whole.energy, whole.late));
+        let sooner = stop.share * (whole.bytes - stop.bytes) * 8.0 / slow.bandwidth;
+        assert!((whole.delay - early.delay - sooner).abs() < 1e-9 && sooner > 0.0, "{early:?} {whole:?}");
+        // Nothing comes over a link that is down, and a base layer has nothing to stop.
+        let down = Conditions { bandwidth: 0.0, ..slow };
+        assert_eq!(stopping.estimate(action(2), &down).unwrap().delay, f64::INFINITY);
+        assert_eq!((stopping.stop(action(0)), plain.stop(action(2))), (None, None));
+        assert_eq!(stopping.estimate(action(0), &slow), plain.estimate(action(0), &slow));
     }
 
     #[test]

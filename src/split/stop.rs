@@ -17,7 +17,8 @@ pub struct Stop {
 
 impl Measurements {
     /// The least threshold at which a layered stream still has this accuracy, and at every higher one too. `None` if the
-    /// action sends no layers above the base, the layers below were not measured, or no threshold is as accurate.
+    /// action sends no layers above the base, the layers below were not measured on the same images, or no threshold is as
+    /// accurate.
     pub fn stop(&self, action: Action, accuracy: f64) -> Option<Stop> {
         let Action::Split { cut, .. } = action else { return None };
         let full = self.coding(action)?;
@@ -30,6 +31,11 @@ impl Measurements {
             self.cuts[cut].codings.iter().find(same)
         };
         let layers = (1..top).map(below).collect::<Option<Vec<&Coding>>>()?;
+        let images = self.images();
+        let whole = |one: &Coding| [one.answers.len(), one.confidence.len(), one.bytes.len()] == [images; 3];
+        if !(whole(full) && layers.iter().all(|one| whole(one))) {
+            return None;
+        }
         // From the surest answers on down, each is taken if it comes before the one that its image has so far.
         let mut early: Vec<(f32, usize, usize)> = layers
             .iter()
@@ -40,7 +46,6 @@ impl Measurements {
             .collect();
         early.sort_by(|a, b| b.0.total_cmp(&a.0));
         let right = |coding: &Coding, image: usize| usize::from(coding.answers[image] == self.labels[image]);
-        let images = self.images();
         let mut taken = vec![layers.len(); images];
         let mut hits = (0..images).map(|image| right(full, image)).sum::<usize>();
         let wanted = (accuracy * images as f64 - 1e-6).ceil();
@@ -58,9 +63,13 @@ impl Measurements {
             if (hits as f64) < wanted {
                 break;
             }
-            best = Some((sure, hits, taken.clone()));
+            best = Some((place, sure, hits));
         }
-        let (threshold, hits, taken) = best?;
+        let (last, threshold, hits) = best?;
+        taken.fill(layers.len());
+        for &(_, layer, image) in &early[..=last] {
+            taken[image] = layer.min(taken[image]);
+        }
         let answered: Vec<u32> =
             taken.iter().enumerate().filter_map(|(image, &layer)| Some(layers.get(layer)?.bytes[image])).collect();
         Some(Stop {
@@ -73,12 +82,12 @@ impl Measurements {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::split::tests::example;
 
     /// Three layers; image `i` is surer than `i + 1`, and the base is right for the first eight.
-    fn layered() -> Measurements {
+    pub(crate) fn layered() -> Measurements {
         let mut measured = example();
         let codings = (1..=3u32).map(|layer| Coding {
             layer: Some((layer, 3)),

@@ -1,6 +1,7 @@
 //! Tails of networks, and whole networks, as models of a server.
 
-use std::cell::OnceCell;
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use narrows::link::Tail;
@@ -107,7 +108,8 @@ fn in_parts(
 /// Threads of their own for each worker of the server: its requests run side by side, not each on all processors.
 fn own_pool(threads: usize) -> Pool {
     thread_local! {
-        static POOL: OnceCell<Arc<ThreadPool>> = const { OnceCell::new() };
+        static POOLS: RefCell<HashMap<usize, Arc<ThreadPool>>> = RefCell::new(HashMap::new());
     }
-    POOL.with(|pool| Some(pool.get_or_init(|| Arc::new(ThreadPool::with_num_threads(threads))).clone()))
+    let new = || Arc::new(ThreadPool::with_num_threads(threads));
+    POOLS.with_borrow_mut(|pools| Some(pools.entry(threads).or_insert_with(new).clone()))
 }

@@ -31,8 +31,8 @@ Examples:
   narrows offload ... --images sheet.png --labels classes.txt     a sheet of square tiles, row by row
   narrows offload --server http://a:8001 --server http://b:8001 ...      replicas: the next one if one is lost
 
-Delays count from the moment at which an image is due to its answer. Bytes on the wire are all that is sent, gRPC,
-HTTP/2 and TLS counted, TCP and IP not. A server that is lost costs a retry, not an answer.";
+Delays count from the moment at which an image is due to its answer. Bytes on the wire are all that is sent from
+the first image on, gRPC, HTTP/2 and TLS counted, TCP and IP not. A server that is lost costs a retry, not an answer.";
 
 /// What policy adaptive looks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]

@@ -104,7 +104,7 @@ struct BoundArgs {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     workers: Option<u16>,
     /// Threads that run the network for one of them: more answer sooner, fewer answer more in all.
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
     threads: u16,
     /// Open streaming calls.
     #[arg(long, value_name = "N", default_value_t = Bounds::default().calls)]

@@ -11,12 +11,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use image::RgbImage;
-use narrows::exit::{Decision, Policy as ExitPolicy};
+use narrows::exit::{Decision, Policy as ExitPolicy, Weights};
 use narrows::link::{Layer, Reply};
 use narrows::split::{Action, Goal, Hysteresis, LinkEstimate, Measurements, Planner, Power};
 use narrows::{Conditions, Encoder, Profile, Quality};
 use ndarray::ArrayD;
-use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tonic::Status;
 
 use crate::codecs::ImageCodec;
 use crate::device::camera::{Sending, WARM_UP, Work, layers_of};
@@ -28,11 +29,16 @@ use crate::model::{Cut, Exit, Network, Pool, Stages};
 const SILENCE: Duration = Duration::from_secs(1);
 /// So long it is believed whether exits pay.
 const BELIEF: Duration = Duration::from_secs(1);
+/// Streams that are sent before the first image, to see how the link is, and how long one may take.
+const GREETINGS: usize = 5;
+const GREETING: Duration = Duration::from_secs(1);
 /// Share of delay or energy that is worth a change. Deadlines are held against cautious estimates already, so that little
 /// has to be to spare.
 const CHANGE: f64 = 0.05;
 /// So much before the deadline the device has its own answer.
 const MARGIN: f64 = 0.005;
+/// An answer that comes later than this tells nothing that is still true, in seconds.
+const LATEST: f64 = 3.0;
 /// A word on a layer is waited for no longer, in seconds.
 const LONGEST: f64 = 60.0;
 
@@ -74,11 +80,20 @@ pub struct Adaptive {
     probe: Option<Probe>,
 }
 
-/// A stream that was sent to see how the link is.
+/// Something that was sent whose answer is not waited for: how long it takes tells how the link is.
 struct Probe {
     action: Action,
-    bytes: usize,
-    seen: oneshot::Receiver<Option<Reply>>,
+    sending: Sending,
+    reply: Underway,
+}
+
+/// A request on its way. It is given up when this is dropped.
+struct Underway(JoinHandle<Result<Reply, Status>>);
+
+impl Drop for Underway {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 impl Adaptive {
@@ -99,6 +114,11 @@ impl Adaptive {
         if encoders.is_empty() {
             bail!("none of the profiles given is one of those that were measured");
         }
+        let weighed = |policy: ExitPolicy| {
+            let weights = Weights { power, ..*policy.weights() };
+            policy.weighing(weights)
+        };
+        let policy = policy.map(weighed).transpose()?;
         let exits = match &policy {
             Some(policy) if policy.exits() != measured.exits.len() => {
                 bail!("the policy is for {} exits, {} were measured", policy.exits(), measured.exits.len())
@@ -106,6 +126,17 @@ impl Adaptive {
             Some(_) => measured.exits.iter().map(|exit| network.exit(&exit.name)).collect::<Result<_>>()?,
             None => Vec::new(),
         };
+        if let Some(policy) = &policy {
+            for action in measured.actions() {
+                let Some((samples, route)) = measured.exit_samples(action).zip(measured.exit_route(action)) else {
+                    continue;
+                };
+                let along = policy.clone().along(route);
+                along
+                    .and_then(|policy| policy.evaluate(&samples, &Conditions::default()))
+                    .context("policy for the exits")?;
+            }
+        }
         let measured = Arc::new(measured);
         let can = |action| match action {
             Action::Local => true,
@@ -140,19 +171,27 @@ impl Adaptive {
             let mut unused = Pace::new(1.0);
             let pace = if round == 0 { &mut unused } else { &mut *pace };
             let mut stages = network.begin(setup.normalize.batch(std::slice::from_ref(pixels))?);
+            let mut passed = stages.clone();
             for (i, exit) in self.exits.iter().enumerate() {
-                pace.learn(Part::Exit(i), || network.to_exit(&mut stages, exit, pool))?;
+                pace.learn(Part::Exit(i), || network.to_exit(&mut passed, exit, pool))?;
             }
-            pace.learn(Part::Rest(None), || network.to_end(&stages, pool))?;
+            // From the image, and from where the exits have come.
+            let asked = self.exits.len();
+            for (asked, stages) in [(0, &stages), (asked, &passed)] {
+                pace.learn(Part::Rest(None, asked), || network.to_end(stages, pool))?;
+                for i in 0..self.cuts.len() {
+                    let mut stages = stages.clone();
+                    pace.learn(Part::Head(i, asked), || network.to_cut(&mut stages, &self.cuts[i], pool))?;
+                }
+            }
             for i in 0..self.cuts.len() {
-                let mut stages = stages.clone();
-                let feature = pace.learn(Part::Head(i), || network.to_cut(&mut stages, &self.cuts[i], pool))?;
+                let feature = network.to_cut(&mut stages, &self.cuts[i], pool)?;
                 for j in 0..self.measured.cuts[i].codings.len() {
                     if self.encoders.contains_key(&(i, j)) {
                         pace.learn(Part::Encode(i, j), || self.encode(&feature, i, j))?;
                     }
                 }
-                pace.learn(Part::Rest(Some(i)), || network.to_end(&stages, pool))?;
+                pace.learn(Part::Rest(Some(i), 0), || network.to_end(&stages, pool))?;
             }
         }
         Ok(())
@@ -164,10 +203,11 @@ impl Adaptive {
     }
 
     /// Whether it is better to ask the exits on the way to an action: they take time themselves.
-    fn exits_pay(&mut self, action: Action, conditions: &Conditions) -> Result<bool> {
+    fn exits_pay(&mut self, action: Action) -> Result<bool> {
         if let Some((_, _, pays)) = self.pay.filter(|(of, when, _)| *of == action && when.elapsed() < BELIEF) {
             return Ok(pays);
         }
+        let conditions = &self.conditions(self.deadline);
         let known = self.measured.exit_samples(action).zip(self.measured.exit_route(action));
         let (Some(policy), Some((samples, route))) = (&self.policy, known) else { return Ok(false) };
         let direct = self.measured.direct_route(action).context("an action that was not measured")?;
@@ -219,7 +259,8 @@ impl Adaptive {
     /// Learns from the answer to an action; `bytes` are those that its time tells of.
     fn observe(&mut self, action: Action, bytes: Option<usize>, reply: &Reply) {
         let times = &reply.times;
-        if let Some(bytes) = bytes.filter(|_| reply.attempts == 1) {
+        // A call that had to be opened may have waited for a connection.
+        if let Some(bytes) = bytes.filter(|_| reply.attempts == 1 && !reply.opened) {
             self.link.observe(bytes, (reply.seconds - times.queue - times.decode - times.tail).max(0.0));
         }
         self.link.observe_wait(times.queue);
@@ -257,7 +298,7 @@ impl Device<'_> {
         let left = |adaptive: &Adaptive| adaptive.deadline - due.elapsed().as_secs_f64();
         let conditions = adaptive.conditions(left(adaptive));
         let choice = adaptive.planner.choose(&conditions).action;
-        let policy = if adaptive.exits_pay(choice, &conditions)? { adaptive.policy.clone() } else { None };
+        let policy = if adaptive.exits_pay(choice)? { adaptive.policy.clone() } else { None };
         let mut stages = self.setup.network.begin(self.setup.normalize.batch(std::slice::from_ref(pixels))?);
         // Exits on the way.
         let mut passed: Option<usize> = None;
@@ -266,6 +307,7 @@ impl Device<'_> {
                 let (network, pool) = (&self.setup.network, &self.pool);
                 let (logits, seconds) = self.pace.time(Part::Exit(i), || network.to_exit(&mut stages, exit, pool))?;
                 work.record.device += seconds;
+                work.asked = i + 1;
                 if i == 0 {
                     adaptive.link.observe_device(adaptive.measured.exits[i].seconds, seconds);
                 }
@@ -323,7 +365,7 @@ impl Device<'_> {
         work: &mut Work,
     ) -> Result<Vec<Vec<u8>>> {
         let (network, pool, at) = (&self.setup.network, &self.pool, adaptive.cuts[cut].clone());
-        let (feature, seconds) = self.pace.time(Part::Head(cut), || network.to_cut(stages, &at, pool))?;
+        let (feature, seconds) = self.pace.time(Part::Head(cut, work.asked), || network.to_cut(stages, &at, pool))?;
         work.record.device += seconds;
         let (parts, seconds) = self.pace.time(Part::Encode(cut, coding), || adaptive.encode(&feature, cut, coding))?;
         work.record.encode += seconds;
@@ -347,17 +389,22 @@ impl Device<'_> {
             let server = adaptive.measured.work(action).and_then(|work| work.server).unwrap_or(0.0);
             conditions.transfer(sending.bytes() as f64) + conditions.on_server(server)
         };
-        // The tail on the device takes its time, which is not given up for an answer that is expected; an exit's answer can
-        // wait until the end.
-        let patience = if left - rest >= answer { left - rest } else { left.max(0.0) };
+        // The device answers itself where it still can in time: by the tail, which takes its time, or by the exit that was
+        // passed, whose answer is there. Where neither would be in time, what is expected is waited for.
+        let patience = match passed {
+            _ if left - rest >= answer => left - rest,
+            Some(_) => left.max(0.0),
+            None => left.max(answer),
+        };
         let patience = Some(patience).filter(|patience| patience.is_finite());
+        let mut underway = self.send_off(&sending);
         let reply = self.runtime.block_on(async {
             match patience {
-                Some(seconds) => tokio::time::timeout(Duration::from_secs_f64(seconds), sending.reply()).await.ok(),
-                None => Some(sending.reply().await),
+                Some(seconds) => tokio::time::timeout(Duration::from_secs_f64(seconds), &mut underway.0).await.ok(),
+                None => Some((&mut underway.0).await),
             }
         });
-        match reply {
+        match reply.map(|reply| reply.unwrap_or_else(|_| Err(Status::unavailable("the request has gone")))) {
             Some(Ok(reply)) => {
                 adaptive.observe(action, sending.timed(&reply), &reply);
                 sending.keep(Ok(reply), work);
@@ -370,12 +417,17 @@ impl Device<'_> {
             }
             None => {
                 work.record.link += sending.seconds();
-                work.record.payload += sending.bytes();
+                work.record.payload += sending.sent();
+                let server = adaptive.measured.work(action).and_then(|work| work.server).unwrap_or(0.0);
+                let server = adaptive.link.conditions().on_server(server);
+                adaptive.link.stalled(sending.sent(), sending.seconds() - server);
+                // When the answer does come, it tells more. One such is enough to go on.
+                adaptive.probe.get_or_insert(Probe { action, sending, reply: underway });
             }
         }
-        adaptive.link.stalled(sending.bytes(), sending.seconds());
         adaptive.last = Instant::now();
-        match passed.filter(|_| left < rest) {
+        let left = adaptive.deadline - work.due.elapsed().as_secs_f64();
+        match passed.filter(|_| left < adaptive.link.conditions().on_device(local)) {
             Some(class) => {
                 work.record.answer = Some(class);
                 work.record.from += ", then exit";
@@ -395,10 +447,39 @@ impl Device<'_> {
     /// Runs the network to its end on the device; how many seconds it took.
     fn finish(&mut self, stages: &Stages, from: Option<usize>, work: &mut Work) -> Result<f64> {
         let network = &self.setup.network;
-        let (logits, seconds) = self.pace.time(Part::Rest(from), || network.to_end(stages, &self.pool))?;
+        let part = Part::Rest(from, if from.is_some() { 0 } else { work.asked });
+        let (logits, seconds) = self.pace.time(part, || network.to_end(stages, &self.pool))?;
         work.record.device += seconds;
         work.record.answer = logits.first().map(|logits| argmax(logits));
         Ok(seconds)
+    }
+
+    /// Sends some streams before the first image, so that the link is no stranger then.
+    pub(super) fn greet(&mut self, pixels: &RgbImage) -> Result<()> {
+        let Some(adaptive) = &mut self.adaptive else { return Ok(()) };
+        let Some((cut, coding)) = adaptive.probe() else { return Ok(()) };
+        let action = Action::Split { cut, coding };
+        let mut stages = self.setup.network.begin(self.setup.normalize.batch(std::slice::from_ref(pixels))?);
+        let feature = self.setup.network.to_cut(&mut stages, &adaptive.cuts[cut], &self.pool)?;
+        let stream = adaptive.encode(&feature, cut, coding)?.concat();
+        // To connect takes longer than to send.
+        let (client, model) = (self.setup.client.clone(), self.setup.models[0].clone());
+        let ready = self.runtime.block_on(async { tokio::time::timeout(GREETING, client.ready(&model)).await });
+        // The device does without a server too.
+        let greetings = if matches!(ready, Ok(Ok(()))) { GREETINGS } else { 0 };
+        for _ in 0..greetings {
+            let sending = Sending::new(&self.setup, 0, "stream", vec![stream.clone()]);
+            let reply = self.runtime.block_on(async { tokio::time::timeout(GREETING, sending.reply()).await });
+            match reply {
+                Ok(Ok(reply)) => adaptive.observe(action, Some(sending.bytes()), &reply),
+                Ok(Err(_)) | Err(_) => {
+                    adaptive.link.stalled(sending.bytes(), sending.seconds());
+                    break;
+                }
+            }
+        }
+        adaptive.kept = Some((action, stream));
+        Ok(())
     }
 
     /// Sends a stream to see how the link is, if nothing has been sent for a while. The image has its answer by then, and
@@ -418,26 +499,28 @@ impl Device<'_> {
         adaptive.kept = Some((action, stream.clone()));
         let sending = Sending::new(&self.setup, 0, "stream", vec![stream]);
         work.record.payload += sending.bytes();
-        let (sender, seen) = oneshot::channel();
-        adaptive.probe = Some(Probe { action, bytes: sending.bytes(), seen });
+        let reply = self.send_off(&sending);
+        adaptive.probe = Some(Probe { action, sending, reply });
         adaptive.last = Instant::now();
-        self.runtime.spawn(async move {
-            // The device may have ended.
-            let _ = sender.send(sending.reply().await.ok());
-        });
         Ok(())
     }
 
-    /// Learns from a stream that was sent to see how the link is, if its answer has come.
+    /// Sends something and leaves the answer to be picked up.
+    fn send_off(&self, sending: &Sending) -> Underway {
+        let sending = sending.clone();
+        Underway(self.runtime.spawn(async move { sending.reply().await }))
+    }
+
+    /// Learns from an answer that was not waited for, if it has come; gives it up if it does not.
     fn heard(&mut self, adaptive: &mut Adaptive) {
-        let Some(probe) = &mut adaptive.probe else { return };
-        let (action, bytes) = (probe.action, Some(probe.bytes));
-        match probe.seen.try_recv() {
-            Ok(Some(reply)) => adaptive.observe(action, bytes, &reply),
-            Err(oneshot::error::TryRecvError::Empty) => return,
-            Ok(None) | Err(oneshot::error::TryRecvError::Closed) => {}
+        let Some(mut probe) = adaptive.probe.take() else { return };
+        if probe.reply.0.is_finished() {
+            if let Ok(Ok(reply)) = self.runtime.block_on(&mut probe.reply.0) {
+                adaptive.observe(probe.action, probe.sending.timed(&reply), &reply);
+            }
+        } else if probe.sending.seconds() < LATEST {
+            adaptive.probe = Some(probe);
         }
-        adaptive.probe = None;
     }
 }
 

@@ -62,6 +62,8 @@ pub(super) struct Work {
     pub due: Instant,
     /// Seconds until its answer, if something else was done after that.
     pub delay: Option<f64>,
+    /// Exits that were asked.
+    pub asked: usize,
 }
 
 impl<'a> Device<'a> {
@@ -107,7 +109,7 @@ impl<'a> Device<'a> {
             };
             std::thread::sleep(due.saturating_duration_since(Instant::now()));
             sent(&mut records);
-            let mut work = Work { record: self.record(i), due, delay: None };
+            let mut work = Work { record: self.record(i), due, delay: None, asked: 0 };
             self.answer(policy, &pixels, &mut work)?;
             work.record.delay = work.delay.unwrap_or_else(|| work.due.elapsed().as_secs_f64());
             seen(&work.record);
@@ -122,6 +124,7 @@ impl<'a> Device<'a> {
         let pixels = self.images.pixels(0)?;
         if let (Policy::Adaptive, Some(adaptive)) = (policy, &mut self.adaptive) {
             adaptive.warm(&self.setup, &pixels, &self.pool, &mut self.pace)?;
+            self.greet(&pixels)?;
         }
         for round in 0..WARM_UP {
             // The first round is not what it usually takes.
@@ -131,10 +134,10 @@ impl<'a> Device<'a> {
             let input = || normalize.batch(std::slice::from_ref(&pixels));
             match (policy, cut) {
                 (Policy::Local, _) => {
-                    pace.learn(Part::Rest(None), || network.run(&input()?, &[], &[], &self.pool))?;
+                    pace.learn(Part::Rest(None, 0), || network.run(&input()?, &[], &[], &self.pool))?;
                 }
                 (Policy::Fixed, Some(cut)) => {
-                    let feature = pace.learn(Part::Head(0), || network.head(&input()?, cut, &self.pool))?;
+                    let feature = pace.learn(Part::Head(0, 0), || network.head(&input()?, cut, &self.pool))?;
                     pace.learn(Part::Encode(0, 0), || Ok(encoder.encode(&feature, *quality)?))?;
                 }
                 (Policy::Image(codec), _) => drop(pace.learn(Part::Image, || codec.encode(&pixels))?),
@@ -182,7 +185,7 @@ impl<'a> Device<'a> {
     fn local(&mut self, pixels: &RgbImage, work: &mut Work) -> Result<()> {
         let Setup { network, normalize, .. } = &self.setup;
         let run = || network.run(&normalize.batch(std::slice::from_ref(pixels))?, &[], &[], &self.pool);
-        let (answers, seconds) = self.pace.time(Part::Rest(None), run)?;
+        let (answers, seconds) = self.pace.time(Part::Rest(None, 0), run)?;
         work.record.device += seconds;
         work.record.from = "local".into();
         work.record.answer = answers.logits.first().map(|logits| argmax(logits));
@@ -203,7 +206,7 @@ impl<'a> Device<'a> {
         let Setup { network, cut, normalize, encoder, quality, .. } = &mut self.setup;
         let cut = cut.as_ref().context("name the cut with --cut NAME")?;
         let head = || network.head(&normalize.batch(std::slice::from_ref(pixels))?, cut, &self.pool);
-        let (feature, seconds): (ArrayD<f32>, f64) = self.pace.time(Part::Head(0), head)?;
+        let (feature, seconds): (ArrayD<f32>, f64) = self.pace.time(Part::Head(0, 0), head)?;
         work.record.device += seconds;
         let (stream, seconds) = self.pace.time(Part::Encode(0, 0), || Ok(encoder.encode(&feature, *quality)?))?;
         work.record.encode += seconds;
@@ -221,6 +224,7 @@ impl<'a> Device<'a> {
 }
 
 /// One message on its way.
+#[derive(Clone)]
 pub(super) struct Sending {
     client: Client,
     model: String,
@@ -255,6 +259,13 @@ impl Sending {
             (_, used) if used <= 1 || self.layers.patience.is_zero() => Some(bytes(used)),
             _ => None,
         }
+    }
+
+    /// Bytes that have gone out so far, without an answer.
+    pub fn sent(&self) -> usize {
+        let patience = self.layers.patience.as_secs_f64();
+        let parts = if patience > 0.0 { 1 + (self.seconds() / patience) as usize } else { self.parts.len() };
+        self.parts.iter().take(parts).map(Bytes::len).sum()
     }
 
     /// Bytes of all parts.

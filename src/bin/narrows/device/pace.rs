@@ -10,19 +10,20 @@ use crate::metrics::median;
 /// Runs that the usual time is taken from.
 const RUNS: usize = 15;
 
-/// A part of the device's work. Numbers are places in the measurements.
+/// A part of the device's work. Numbers are places in the measurements, the last ones of `Head` and `Rest` how many exits have
+/// been asked: what comes after them is less.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Part {
     /// From the image, or the exit before, to an exit.
     Exit(usize),
     /// To a cut.
-    Head(usize),
+    Head(usize, usize),
     /// Encoding the feature at a cut with a coding.
     Encode(usize, usize),
     /// Compressing the image.
     Image,
     /// From a cut, or from the image, to the end of the network.
-    Rest(Option<usize>),
+    Rest(Option<usize>, usize),
 }
 
 /// Times work as a device of some speed would take it.
@@ -80,7 +81,7 @@ mod tests {
         let mut pace = Pace::new(0.5);
         let usual: Vec<f64> = [4.0, 2.0, 3.0, 90.0, 3.0].map(|own| pace.usual(Part::Image, own)).to_vec();
         assert_eq!(usual, [4.0, 3.0, 3.0, 3.5, 3.0]);
-        assert_eq!(pace.usual(Part::Head(0), 7.0), 7.0);
+        assert_eq!(pace.usual(Part::Head(0, 0), 7.0), 7.0);
         // Old runs are forgotten.
         for _ in 0..RUNS {
             pace.usual(Part::Image, 1.0);
@@ -94,7 +95,7 @@ mod tests {
             std::thread::sleep(Duration::from_millis(5));
             Ok(7)
         };
-        let (result, seconds) = Pace::new(0.25).time(Part::Rest(None), work).unwrap();
+        let (result, seconds) = Pace::new(0.25).time(Part::Rest(None, 0), work).unwrap();
         assert!(result == 7 && seconds >= 0.020, "{seconds}");
     }
 }
