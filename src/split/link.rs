@@ -44,8 +44,8 @@ pub struct LinkEstimate {
     deviation: f64,
     /// Seconds.
     wait: f64,
-    device_speed: f64,
-    server_speed: f64,
+    device: Speed,
+    server: Speed,
 }
 
 impl LinkEstimate {
@@ -54,9 +54,9 @@ impl LinkEstimate {
         let round_trip = first.round_trip.clamp(LEAST.0, 1e3);
         let bit = (1.0 / first.bandwidth).clamp(LEAST.1, 1.0);
         let variance = ((FIRST * round_trip).powi(2), (FIRST * bit).powi(2));
-        let [device_speed, server_speed] = [first.device_speed, first.server_speed].map(bounded);
+        let [device, server] = [first.device_speed, first.server_speed].map(Speed::new);
         let (covariance, deviation, wait) = (0.0, 0.25, first.wait);
-        LinkEstimate { first, round_trip, bit, variance, covariance, deviation, wait, device_speed, server_speed }
+        LinkEstimate { first, round_trip, bit, variance, covariance, deviation, wait, device, server }
     }
 
     /// Takes note of a transfer: bytes sent, and seconds from the first of them to the answer, less what the server said
@@ -101,12 +101,12 @@ impl LinkEstimate {
     /// Takes note of work on the device that took `measured` seconds on the measured machine and `seconds` now: a device
     /// gets slower when it gets hot.
     pub fn observe_device(&mut self, measured: f64, seconds: f64) {
-        follow(&mut self.device_speed, measured, seconds);
+        self.device.follow(measured, seconds);
     }
 
     /// The same of work at the server, its queue not counted.
     pub fn observe_server(&mut self, measured: f64, seconds: f64) {
-        follow(&mut self.server_speed, measured, seconds);
+        self.server.follow(measured, seconds);
     }
 
     /// The conditions as they are expected.
@@ -115,17 +115,24 @@ impl LinkEstimate {
             bandwidth: 1.0 / self.bit,
             round_trip: self.round_trip,
             wait: self.wait,
-            device_speed: self.device_speed,
-            server_speed: self.server_speed,
+            device_speed: self.device.value,
+            server_speed: self.server.value,
             ..self.first
         }
     }
 
-    /// The conditions with room for about 95 of 100 transfers, from how far off expectations have been: for deadlines.
+    /// The conditions with room for about 95 of 100 transfers and pieces of work, from how far off expectations have been:
+    /// for deadlines.
     pub fn cautious(&self) -> Conditions {
         let factor = 1.0 + CAUTION * self.deviation;
         let expected = self.conditions();
-        Conditions { bandwidth: expected.bandwidth / factor, round_trip: expected.round_trip * factor, ..expected }
+        Conditions {
+            bandwidth: expected.bandwidth / factor,
+            round_trip: expected.round_trip * factor,
+            device_speed: self.device.cautious(),
+            server_speed: self.server.cautious(),
+            ..expected
+        }
     }
 
     fn expected(&self, bits: f64) -> f64 {
@@ -133,17 +140,33 @@ impl LinkEstimate {
     }
 }
 
-/// Moves a speed by what one piece of work says; what took no time says nothing.
-fn follow(speed: &mut f64, measured: f64, seconds: f64) {
-    let seen = measured / seconds;
-    if seen.is_finite() && seen > 0.0 {
-        let factor = (seen / *speed).clamp(1.0 / SPEED_FACTOR, SPEED_FACTOR);
-        *speed = bounded(*speed * factor.powf(SPEED_GAIN));
-    }
+/// A speed that is followed.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Speed {
+    value: f64,
+    /// Mean of |observed - expected| over the expected time, at most [`WORST`] each.
+    deviation: f64,
 }
 
-fn bounded(speed: f64) -> f64 {
-    speed.clamp(1.0 / SPEED_MOST, SPEED_MOST)
+impl Speed {
+    fn new(value: f64) -> Speed {
+        Speed { value: value.clamp(1.0 / SPEED_MOST, SPEED_MOST), deviation: 0.0 }
+    }
+
+    /// Moves by what one piece of work says; what took no time says nothing.
+    fn follow(&mut self, measured: f64, seconds: f64) {
+        let seen = measured / seconds;
+        if seen.is_finite() && seen > 0.0 {
+            let longer = (self.value / seen - 1.0).abs().min(WORST);
+            let factor = (seen / self.value).clamp(1.0 / SPEED_FACTOR, SPEED_FACTOR);
+            let value = Speed::new(self.value * factor.powf(SPEED_GAIN)).value;
+            *self = Speed { value, deviation: self.deviation + DEVIATION_GAIN * (longer - self.deviation) };
+        }
+    }
+
+    fn cautious(&self) -> f64 {
+        self.value / (1.0 + CAUTION * self.deviation)
+    }
 }
 
 #[cfg(test)]
@@ -232,6 +255,9 @@ mod tests {
         // One hiccup is no slow device.
         link.observe_device(0.02, 8.0);
         assert!(link.conditions().device_speed > 0.15);
+        // But one more is reckoned with.
+        assert!(link.cautious().device_speed < 0.8 * link.conditions().device_speed);
+        assert!(link.cautious().server_speed > 0.95 * link.conditions().server_speed);
         let before = link.clone();
         link.observe_device(0.0, 0.0);
         link.observe_server(0.02, 0.0);

@@ -170,6 +170,18 @@ impl Planner {
         }
     }
 
+    /// The same from a cautious and an expected outlook on the same moment ([`LinkEstimate::cautious`] and
+    /// [`LinkEstimate::conditions`]): by the cautious one if there is a deadline, unless it counts and nothing meets it there.
+    /// What is expected to meet it is better than what surely does not.
+    ///
+    /// [`LinkEstimate::cautious`]: crate::split::LinkEstimate::cautious
+    /// [`LinkEstimate::conditions`]: crate::split::LinkEstimate::conditions
+    pub fn choose_cautiously(&mut self, cautious: &Conditions, expected: &Conditions) -> Estimate {
+        let hopeless = || self.goal.is_bound_by_deadline() && self.best(cautious).late > cautious.deadline;
+        let careful = cautious.deadline.is_finite() && !hopeless();
+        self.choose(if careful { cautious } else { expected })
+    }
+
     /// True if it is time to change; counts how long another action has been better.
     fn leaves(&mut self, current: &Estimate, best: &Estimate, conditions: &Conditions) -> bool {
         let Hysteresis { margin, patience, step } = self.hysteresis;
@@ -294,6 +306,28 @@ mod tests {
                 prop_assert_eq!(rank(&chosen), rank(&best));
             }
         }
+    }
+
+    #[test]
+    fn what_may_be_in_time_is_tried_where_nothing_surely_is() {
+        // Local is late, for certain; a stream would be in time if the link kept to what is expected of it.
+        let whole = example().whole;
+        let expected = Conditions { deadline: 9.0 * whole, device_speed: 0.1, ..Conditions::default() };
+        let cautious = Conditions { bandwidth: 1e3, round_trip: 1e2, ..expected };
+        for goal in [Goal::Accuracy, Goal::Energy { accuracy: 0.0 }] {
+            let mut planner = planner(goal);
+            assert_eq!(planner.best(&cautious).action, Action::Local);
+            let chosen = planner.choose_cautiously(&cautious, &expected);
+            assert!(chosen.late <= expected.deadline && chosen.action != Action::Local, "{goal:?} {chosen:?}");
+            // With more time the device is sure.
+            let time = |conditions| Conditions { deadline: 11.0 * whole, ..conditions };
+            assert_eq!(planner.choose_cautiously(&time(cautious), &time(expected)).action, Action::Local);
+        }
+        // Where the deadline does not count, caution does, and nothing is to be cautious about where there is none.
+        let mut planner = planner(Goal::Delay { accuracy: 0.0 });
+        assert_eq!(planner.choose_cautiously(&cautious, &expected).action, Action::Local);
+        let never = |conditions| Conditions { deadline: f64::INFINITY, ..conditions };
+        assert_ne!(planner.choose_cautiously(&never(cautious), &never(expected)).action, Action::Local);
     }
 
     /// Bandwidths around `middle` by a factor of at most `1 + spread`, always the same.

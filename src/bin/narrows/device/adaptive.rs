@@ -75,8 +75,8 @@ pub struct Adaptive {
     encoders: HashMap<(usize, usize), Encoder>,
     deadline: f64,
     last: Instant,
-    /// The last stream that was made, whole.
-    kept: Option<(Action, Vec<u8>)>,
+    /// A stream of each coding, made while warming up: sent to see how the link is, it costs no work.
+    samples: HashMap<(usize, usize), Vec<u8>>,
     probe: Option<Probe>,
 }
 
@@ -158,7 +158,7 @@ impl Adaptive {
             encoders,
             deadline: conditions.deadline,
             last: Instant::now(),
-            kept: None,
+            samples: HashMap::new(),
             probe: None,
         })
     }
@@ -188,7 +188,8 @@ impl Adaptive {
                 let feature = network.to_cut(&mut stages, &self.cuts[i], pool)?;
                 for j in 0..self.measured.cuts[i].codings.len() {
                     if self.encoders.contains_key(&(i, j)) {
-                        pace.learn(Part::Encode(i, j), || self.encode(&feature, i, j))?;
+                        let stream = pace.learn(Part::Encode(i, j), || self.encode(&feature, i, j))?;
+                        self.samples.insert((i, j), stream.concat());
                     }
                 }
                 pace.learn(Part::Rest(Some(i), 0), || network.to_end(&stages, pool))?;
@@ -270,16 +271,17 @@ impl Adaptive {
         self.last = Instant::now();
     }
 
-    /// The stream that would be sent if something were: what it takes is what has to be known. None if nothing would be,
-    /// however good the link became.
-    fn probe(&self) -> Option<(usize, usize)> {
+    /// What would be sent if something were, and a stream of its kind: what that takes is what has to be known. None if
+    /// nothing would be, however good the link became.
+    fn probe(&self) -> Option<(Action, Vec<u8>)> {
         let conditions = Conditions { deadline: self.deadline, ..self.link.conditions() };
         let faster = Conditions { bandwidth: f64::INFINITY, round_trip: 0.0, ..conditions };
-        match (self.planner.best(&faster).action, self.streams.best(&conditions).action) {
-            (Action::Local, _) => None,
-            (_, Action::Split { cut, coding }) => Some((cut, coding)),
-            _ => None,
-        }
+        let action = match (self.planner.best(&faster).action, self.streams.best(&conditions).action) {
+            (Action::Local, _) => return None,
+            (_, action) => action,
+        };
+        let Action::Split { cut, coding } = action else { return None };
+        Some((action, self.samples.get(&(cut, coding))?.clone()))
     }
 }
 
@@ -296,8 +298,9 @@ impl Device<'_> {
         self.heard(adaptive);
         let due = work.due;
         let left = |adaptive: &Adaptive| adaptive.deadline - due.elapsed().as_secs_f64();
-        let conditions = adaptive.conditions(left(adaptive));
-        let choice = adaptive.planner.choose(&conditions).action;
+        let cautious = adaptive.conditions(left(adaptive));
+        let expected = Conditions { deadline: cautious.deadline, ..adaptive.link.conditions() };
+        let choice = adaptive.planner.choose_cautiously(&cautious, &expected).action;
         let policy = if adaptive.exits_pay(choice)? { adaptive.policy.clone() } else { None };
         let mut stages = self.setup.network.begin(self.setup.normalize.batch(std::slice::from_ref(pixels))?);
         // Exits on the way.
@@ -318,7 +321,8 @@ impl Device<'_> {
                 if let Decision::Answer(class) = policy.decide_for(i, &reading, &conditions, &route) {
                     work.record.from = exit.name.clone();
                     work.record.answer = Some(class);
-                    return self.look(adaptive, &mut stages, work);
+                    self.look(adaptive, work);
+                    return Ok(());
                 }
             }
         }
@@ -329,7 +333,8 @@ impl Device<'_> {
                     adaptive.link.observe_device(adaptive.measured.whole, seconds);
                 }
                 work.record.from = "local".into();
-                self.look(adaptive, &mut stages, work)
+                self.look(adaptive, work);
+                Ok(())
             }
             Action::Input { .. } => {
                 let codec = adaptive.measured.coding(choice).and_then(image_codec).context("no such codec")?;
@@ -346,7 +351,6 @@ impl Device<'_> {
                 if passed.is_none() {
                     adaptive.link.observe_device(adaptive.measured.cuts[cut].head, work.record.device - before);
                 }
-                adaptive.kept = Some((choice, parts.concat()));
                 work.record.from = "split".into();
                 let local = adaptive.measured.cuts[cut].tail;
                 let layers = adaptive.layers(choice, &parts, left(adaptive));
@@ -455,13 +459,9 @@ impl Device<'_> {
     }
 
     /// Sends some streams before the first image, so that the link is no stranger then.
-    pub(super) fn greet(&mut self, pixels: &RgbImage) -> Result<()> {
-        let Some(adaptive) = &mut self.adaptive else { return Ok(()) };
-        let Some((cut, coding)) = adaptive.probe() else { return Ok(()) };
-        let action = Action::Split { cut, coding };
-        let mut stages = self.setup.network.begin(self.setup.normalize.batch(std::slice::from_ref(pixels))?);
-        let feature = self.setup.network.to_cut(&mut stages, &adaptive.cuts[cut], &self.pool)?;
-        let stream = adaptive.encode(&feature, cut, coding)?.concat();
+    pub(super) fn greet(&mut self) {
+        let Some(adaptive) = &mut self.adaptive else { return };
+        let Some((action, stream)) = adaptive.probe() else { return };
         // To connect takes longer than to send.
         let (client, model) = (self.setup.client.clone(), self.setup.models[0].clone());
         let ready = self.runtime.block_on(async { tokio::time::timeout(GREETING, client.ready(&model)).await });
@@ -478,31 +478,21 @@ impl Device<'_> {
                 }
             }
         }
-        adaptive.kept = Some((action, stream));
-        Ok(())
     }
 
     /// Sends a stream to see how the link is, if nothing has been sent for a while. The image has its answer by then, and
     /// that to the stream is not waited for.
-    fn look(&mut self, adaptive: &mut Adaptive, stages: &mut Stages, work: &mut Work) -> Result<()> {
+    fn look(&mut self, adaptive: &mut Adaptive, work: &mut Work) {
         work.delay = Some(work.due.elapsed().as_secs_f64());
         if adaptive.probe.is_some() || adaptive.last.elapsed() < SILENCE {
-            return Ok(());
+            return;
         }
-        let Some((cut, coding)) = adaptive.probe() else { return Ok(()) };
-        let action = Action::Split { cut, coding };
-        // Any stream will do: the last one costs no work.
-        let stream = match adaptive.kept.take() {
-            Some((last, stream)) if last == action => stream,
-            _ => self.stream(adaptive, stages, (cut, coding), work)?.concat(),
-        };
-        adaptive.kept = Some((action, stream.clone()));
+        let Some((action, stream)) = adaptive.probe() else { return };
         let sending = Sending::new(&self.setup, 0, "stream", vec![stream]);
         work.record.payload += sending.bytes();
         let reply = self.send_off(&sending);
         adaptive.probe = Some(Probe { action, sending, reply });
         adaptive.last = Instant::now();
-        Ok(())
     }
 
     /// Sends something and leaves the answer to be picked up.

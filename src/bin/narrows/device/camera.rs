@@ -124,7 +124,7 @@ impl<'a> Device<'a> {
         let pixels = self.images.pixels(0)?;
         if let (Policy::Adaptive, Some(adaptive)) = (policy, &mut self.adaptive) {
             adaptive.warm(&self.setup, &pixels, &self.pool, &mut self.pace)?;
-            self.greet(&pixels)?;
+            self.greet();
         }
         for round in 0..WARM_UP {
             // The first round is not what it usually takes.
