@@ -8,7 +8,7 @@ use anyhow::Result;
 use crate::metrics::median;
 
 /// Runs that the usual time is taken from.
-const RUNS: usize = 15;
+const RUNS: usize = 101;
 
 /// A part of the device's work. Numbers are places in the measurements, the last ones of `Head` and `Rest` how many exits have
 /// been asked: what comes after them is less.
