@@ -2,6 +2,10 @@
 
 use crate::error::{Error, Result};
 
+/// Mean absolute deviations above the mean at which the 95th percentile of normal errors lies, 1.645 times 1.253, and a fifth
+/// more because the mean is of few.
+const CAUTION: f64 = 2.5;
+
 /// Link, device, server and the time that is left, as measured or estimated at one moment.
 ///
 /// Times are in seconds, bandwidth in bits a second. Speeds are relative to the machine on which times were measured:
@@ -20,10 +24,23 @@ pub struct Conditions {
     pub device_speed: f64,
     /// Speed of the server.
     pub server_speed: f64,
+    /// How far off all this usually is.
+    pub deviation: Deviation,
+}
+
+/// How far off what is expected usually is: means of |seen - expected| over the expected. 0 is certain.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Deviation {
+    /// Of the time of a transfer.
+    pub link: f64,
+    /// Of the time that work takes on the device.
+    pub device: f64,
+    /// Of the time that work takes at the server.
+    pub server: f64,
 }
 
 impl Default for Conditions {
-    /// 1 Mbit/s, 40 ms there and back, an idle server, no deadline, both machines as fast as the measured one.
+    /// 1 Mbit/s, 40 ms there and back, an idle server, no deadline, both machines as fast as the measured one, for certain.
     fn default() -> Self {
         Conditions {
             bandwidth: 1e6,
@@ -32,6 +49,7 @@ impl Default for Conditions {
             deadline: f64::INFINITY,
             device_speed: 1.0,
             server_speed: 1.0,
+            deviation: Deviation::default(),
         }
     }
 }
@@ -56,12 +74,34 @@ impl Conditions {
         self.wait + seconds / self.server_speed
     }
 
+    /// Conditions so much worse than expected that about 95 of 100 transfers and pieces of work are no slower: for deadlines.
+    pub fn cautious(&self) -> Conditions {
+        let [link, device, server] =
+            [self.deviation.link, self.deviation.device, self.deviation.server].map(|one| 1.0 + CAUTION * one);
+        Conditions {
+            bandwidth: self.bandwidth / link,
+            round_trip: self.round_trip * link,
+            device_speed: self.device_speed / device,
+            server_speed: self.server_speed / server,
+            deviation: Deviation::default(),
+            ..*self
+        }
+    }
+
     /// Checks that all are numbers in their range.
     ///
     /// # Errors
-    /// `InvalidInput` that names the first that is not: a bandwidth, time or deadline below 0, a speed that is not above 0.
+    /// `InvalidInput` that names the first that is not: a bandwidth, time, deadline or deviation below 0, a speed that is not
+    /// above 0.
     pub fn checked(&self) -> Result<&Self> {
         let times = [("bandwidth", self.bandwidth), ("round trip", self.round_trip), ("wait", self.wait)];
+        let Deviation { link, device, server } = self.deviation;
+        let deviations = [("link", link), ("device", device), ("server", server)];
+        for (name, value) in deviations {
+            if !(value >= 0.0 && value.is_finite()) {
+                return Err(Error::invalid(format!("conditions: a deviation of {value} of the {name}")));
+            }
+        }
         for (name, value) in times.into_iter().chain([("deadline", self.deadline)]) {
             if value.is_nan() || value < 0.0 {
                 return Err(Error::invalid(format!("conditions: a {name} of {value}")));
@@ -91,6 +131,16 @@ mod tests {
     }
 
     #[test]
+    fn caution_makes_all_worse_that_is_not_certain() {
+        let sure = Conditions { wait: 0.5, deadline: 3.0, ..Conditions::default() };
+        assert_eq!(sure.cautious(), sure);
+        let deviation = Deviation { link: 0.4, device: 0.2, server: 0.1 };
+        let cautious = Conditions { deviation, ..sure }.cautious();
+        let worse = Conditions { bandwidth: 5e5, round_trip: 0.08, device_speed: 1.0 / 1.5, server_speed: 0.8, ..sure };
+        assert_eq!(cautious, worse);
+    }
+
+    #[test]
     fn what_is_no_condition_is_named() {
         let good = Conditions::default();
         assert!(good.checked().is_ok());
@@ -100,6 +150,7 @@ mod tests {
             (Conditions { deadline: -0.1, ..good }, "deadline"),
             (Conditions { device_speed: 0.0, ..good }, "device speed"),
             (Conditions { server_speed: f64::INFINITY, ..good }, "server speed"),
+            (Conditions { deviation: Deviation { link: f64::NAN, ..Deviation::default() }, ..good }, "deviation"),
         ] {
             assert!(bad.checked().unwrap_err().to_string().contains(name), "{name}");
         }

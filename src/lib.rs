@@ -70,7 +70,7 @@ pub use quality::Quality;
 pub use tensor::{Axes, Dtype, Element, Feature, FeatureView, MAX_RANK};
 
 #[cfg(feature = "exit")]
-pub use conditions::Conditions;
+pub use conditions::{Conditions, Deviation};
 #[cfg(feature = "gpu")]
 pub use kernels::gpu;
 

@@ -501,7 +501,7 @@ fn help_teaches_and_misuse_has_status_two() {
         "plan --measurements m.json --round-trip 40",
         "plan --measurements m.json --bandwidth fast",
         "plan --measurements m.json --model m.onnx",
-        "plan --measurements m.json --accuracy 1 --agreement 0.9",
+        "plan --measurements m.json --loss 1 --agreement 0.9",
     ] {
         assert_eq!(place.run(line).status.code(), Some(2), "{line}");
     }

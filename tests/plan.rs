@@ -132,8 +132,7 @@ fn the_plan_is_the_planners() {
     let place = Place::new();
     place.ok(&eval("--measurements m.json"));
     let measured = Arc::new(place.measurements("m.json"));
-    let flags =
-        "--bandwidth 200k --round-trip 60ms --server-wait 5ms --device-speed 0.05 --server-speed 2 --accuracy 10";
+    let flags = "--bandwidth 200k --round-trip 60ms --server-wait 5ms --device-speed 0.05 --server-speed 2 --loss 10";
     let plan = place.json(&format!("plan --measurements m.json {flags} --json --out plan"));
     let conditions = Conditions {
         bandwidth: 2e5,
@@ -200,9 +199,9 @@ fn each_wish_has_its_choice() {
     assert!(far["cut"].is_null() && far["action"] != "local", "{far}");
     let in_time = best("--deadline 1s --bandwidth 20k --device-speed 0.001");
     assert!(in_time["delay_p95"].as_f64().unwrap() <= 1.0, "{in_time}");
-    let radio = best("--energy --power 0,1000,1.29,1.06 --bandwidth 100k");
+    let radio = best("--goal energy --power 0,1000,1.29,1.06 --bandwidth 100k");
     assert_eq!(radio["action"], "local");
-    let compute = best("--energy --power 1000,0,0,0 --accuracy 100");
+    let compute = best("--goal energy --power 1000,0,0,0 --loss 100");
     assert!(compute["device"].as_f64().unwrap() < 1e-3, "{compute}");
     let agreeing = place.json("plan --measurements m.json --json --agreement 0.9 --bandwidth 50k --device-speed 0.01");
     assert_eq!((&agreeing["measure"], &agreeing["accuracy_uncut"]), (&Value::from("agreement"), &Value::from(1.0)));

@@ -5,9 +5,10 @@
 #   NETWORK=lite0 MODEL=net.onnx PHOTOS=folder benches/link/compare.sh [FOLDER]      EfficientNet-Lite0
 #
 # Two links: 1 Mbit/s and 20 ms each way; and the same with a tenth of the bandwidth between the seconds 10 and 40.
-# What can be set: DEVICE_SPEED relative to this machine [demo 0.03, lite0 0.2], INTERVAL between images [200ms, 400ms], DEADLINE
-# [150ms], ROWS of the images that are classified [601-800], LINKS [steady drop], WAYS [local jpeg:75 webp:70 webp:90 fixed adaptive
-# adaptive-energy; also adaptive-accuracy, jpeg:Q, webp:Q, png], SERVER_THREADS of one run of the network [1], NARROWS, the binary.
+# What can be set: DEVICE_SPEED relative to this machine [demo 0.03, lite0 0.2], INTERVAL between images [200ms, 400ms],
+# DEADLINE [150ms], ROWS of the images that are classified [601-800], LINKS [steady drop], WAYS [local jpeg:75 webp:70
+# webp:90 fixed adaptive-delay adaptive-energy; also adaptive-accuracy, jpeg:Q, webp:Q, png], SERVER_THREADS of one run of
+# the network [1], NARROWS, the binary.
 # Measurements for the plan, and the policy for the exits, are of other images than those that are classified.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -94,7 +95,7 @@ for link in ${LINKS:-steady drop}; do
     esac
     printf '\n%s; an image every %s, device speed %s, in time: %s\n' "$text" "$interval" "$speed" "$deadline"
     head=yes
-    for way in ${WAYS:-local jpeg:75 webp:70 webp:90 fixed adaptive adaptive-energy}; do
+    for way in ${WAYS:-local jpeg:75 webp:70 webp:90 fixed adaptive-delay adaptive-energy}; do
         # A link of its own for each, so that the trace begins anew.
         start "$out/shape.log" "$narrows" shape --to "$server" --delay 20ms "${shape[@]}"
         more=() policy_name=$way
@@ -102,7 +103,7 @@ for link in ${LINKS:-steady drop}; do
         case $way in adaptive*)
             policy_name=adaptive
             more=("${profiles[@]}" --whole --measurements "$out/plan.json" "${policy[@]}")
-            [ "$way" = adaptive ] || more+=(--goal "${way#adaptive-}") ;;
+            more+=(--goal "${way#adaptive-}") ;;
         esac
         "$narrows" offload --server "http://$address" "${network[@]}" --name "$name" "${images[@]}" --rows "$rows" \
             --policy "$policy_name" "${more[@]}" --interval "$interval" --deadline "$deadline" --device-speed "$speed" \

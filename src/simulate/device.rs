@@ -106,12 +106,11 @@ impl Device {
         let left = (scenario.deadline - waited).max(0.0);
         let (way, conditions, falls_back) = match (&ways.kind, &mut self.mind) {
             (Kind::Planned { falls_back, .. }, Some(mind)) => {
-                let [cautious, expected] = mind.conditions(now, left, scenario);
+                let conditions = mind.conditions(now, left, scenario);
                 let extra: f64 = ways.all[0].route.exits.iter().map(|exit| exit.extra).sum();
-                let deadline = (left - cautious.on_device(extra)).max(0.0);
-                let [sure, likely] = [cautious, expected].map(|conditions| Conditions { deadline, ..conditions });
-                let action = mind.planner.choose_cautiously(&sure, &likely).action;
-                let conditions = if left.is_finite() { cautious } else { expected };
+                let deadline = (left - conditions.on_device(extra)).max(0.0);
+                let action = mind.planner.choose(&Conditions { deadline, ..conditions }).action;
+                let conditions = if left.is_finite() { conditions.cautious() } else { conditions };
                 (ways.place(action), conditions, *falls_back)
             }
             (Kind::Fixed(conditions), _) => (0, Conditions { deadline: left, ..*conditions }, false),
@@ -180,21 +179,19 @@ impl Device {
 }
 
 impl Mind {
-    /// The conditions as the device knows them: with caution, and as it expects them.
-    fn conditions(&mut self, now: f64, left: f64, scenario: &Scenario) -> [Conditions; 2] {
+    /// The conditions as the device knows them.
+    fn conditions(&mut self, now: f64, left: f64, scenario: &Scenario) -> Conditions {
         if let Some((_, bytes, start)) = self.flight {
             self.link.stalled(bytes as usize, now - start);
         }
-        [self.link.cautious(), self.link.conditions()].map(|conditions| {
-            // What is not sent yet goes first.
-            let unsent = Conditions { round_trip: 0.0, ..conditions }.transfer(self.unsent);
-            Conditions {
-                wait: conditions.wait + if self.unsent > 0.0 { unsent } else { 0.0 },
-                deadline: left,
-                device_speed: scenario.device_speed,
-                server_speed: scenario.server_speed,
-                ..conditions
-            }
-        })
+        let mut conditions = self.link.conditions();
+        // What is not sent yet goes first.
+        if self.unsent > 0.0 {
+            conditions.wait += Conditions { round_trip: 0.0, ..conditions }.transfer(self.unsent);
+        }
+        conditions.deadline = left;
+        conditions.device_speed = scenario.device_speed;
+        conditions.server_speed = scenario.server_speed;
+        conditions
     }
 }

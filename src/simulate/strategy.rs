@@ -60,6 +60,8 @@ impl Adaptive {
             let Some((samples, route)) = known.filter(|(samples, _)| !samples.exits.is_empty()) else { continue };
             policies.push((action, Policy::fit(&samples, route, weights, &conditions, target)?));
         }
+        let policy = |action| policies.iter().find(|(of, _)| *of == action).map(|(_, policy)| policy);
+        let planner = planner.exiting(policy, &conditions);
         Ok(Adaptive { planner, policies, first, falls_back: false })
     }
 

@@ -1,7 +1,23 @@
 //! Early exits of a measured network, as policies take them.
 
-use crate::exit::{Rest, Route, Samples, Stage};
+use crate::conditions::Conditions;
+use crate::exit::{Decision, Policy, Rest, Route, Samples, Stage};
 use crate::split::{Action, Measurements};
+
+/// What the exits on the way to an action answer, and what they cost the others.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Passing {
+    /// Share of images that an exit answers.
+    pub share: f64,
+    /// Share of right answers among those.
+    pub right: f64,
+    /// Mean seconds of work until they are answered.
+    pub seconds: f64,
+    /// Share of right answers among the others.
+    pub rest_right: f64,
+    /// Seconds of the device's work for the others, exits counted.
+    pub device: f64,
+}
 
 impl Measurements {
     /// What the exits said of each image, and what comes out if the device goes on to an action. `None` for places that
@@ -29,6 +45,46 @@ impl Measurements {
     pub fn direct_route(&self, action: Action) -> Option<Route> {
         let exits = vec![Stage { seconds: 0.0, extra: 0.0 }; self.exits.len()];
         Some(Route { exits, rest: self.rest(action)? })
+    }
+
+    /// What the exits do to the measured images on the way to an action, as the policy decides under these conditions. `None`
+    /// where there are no images, or the policy is for other exits.
+    pub(super) fn passing(&self, action: Action, policy: &Policy, conditions: &Conditions) -> Option<Passing> {
+        let (samples, route) = (self.exit_samples(action)?, self.exit_route(action)?);
+        if policy.exits() != samples.exits.len() {
+            return None;
+        }
+        let answer = |image: usize| {
+            samples.exits.iter().enumerate().find_map(|(exit, logits)| {
+                let passed = conditions.on_device(route.until(exit));
+                let now = Conditions { deadline: (conditions.deadline - passed).max(0.0), ..*conditions };
+                match policy.decide_for(exit, &policy.read(exit, &logits[image])?, &now, &route) {
+                    Decision::Answer(class) => Some((exit, class)),
+                    Decision::Continue => None,
+                }
+            })
+        };
+        // Images, right answers and seconds of those that an exit answers and of the others.
+        let mut sums = [[0.0f64; 3]; 2];
+        for (image, &label) in samples.labels.iter().enumerate() {
+            let (at, right, seconds) = match answer(image) {
+                Some((exit, class)) => (0, class == label as usize, route.until(exit)),
+                None => (1, samples.answers[image] == label, route.on_device()),
+            };
+            let one = [1.0, f64::from(u8::from(right)), seconds];
+            sums[at].iter_mut().zip(one).for_each(|(sum, one)| *sum += one);
+        }
+        let [early, rest] = sums;
+        let mean = |[count, right, seconds]: [f64; 3]| (right / count.max(1.0), seconds / count.max(1.0));
+        let ((right, seconds), (rest_right, _)) = (mean(early), mean(rest));
+        let images = early[0] + rest[0];
+        (images > 0.0).then(|| Passing {
+            share: early[0] / images,
+            right,
+            seconds,
+            rest_right,
+            device: route.on_device(),
+        })
     }
 
     fn rest(&self, action: Action) -> Option<Rest> {

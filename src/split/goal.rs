@@ -10,13 +10,14 @@ pub enum Goal {
         /// Share of right answers, 0 to 1.
         accuracy: f64,
     },
-    /// The least energy of all that are as accurate as this and meet the deadline; if none meets it, the fastest of those
-    /// that are accurate; if none is, the most accurate.
+    /// The least energy of all that are as accurate as this and surely meet the deadline; if none does, of those that are
+    /// accurate the one that most likely meets it; if none is, the most accurate.
     Energy {
         /// Share of right answers, 0 to 1.
         accuracy: f64,
     },
-    /// The best accuracy of all that meet the deadline; if none does, the fastest.
+    /// The most answers that are right and in time ([`Estimate::right_in_time`]); of what differs by less than measurements
+    /// can tell, the fastest.
     Accuracy,
 }
 
@@ -27,18 +28,29 @@ pub struct Estimate {
     pub action: Action,
     /// Mean seconds from the input to the answer.
     pub delay: f64,
-    /// The same for an image whose bytes are at the 95th percentile: what a deadline is held against.
+    /// The same with caution, for an image whose bytes are at the 95th percentile ([`Conditions::cautious`]).
+    ///
+    /// [`Conditions::cautious`]: crate::Conditions::cautious
     pub late: f64,
+    /// Probability to meet the deadline, over the bytes of the measured images and the conditions' deviation.
+    pub in_time: f64,
     /// Joules of the device.
     pub energy: f64,
     /// Mean bytes sent.
     pub bytes: f64,
-    /// Share of right answers.
+    /// Share of right answers, where no exit answers before.
     pub accuracy: f64,
+    /// Share of answers, those of exits counted, that are right and in time. What is sent is taken to be right a standard
+    /// error less often than was measured, or what was lucky on the measured images would be chosen.
+    pub right_in_time: f64,
 }
 
 /// Shares are means of some hundred images: what differs by less is the same.
 const EQUAL: f64 = 1e-9;
+/// Accuracy is chosen by in steps of this.
+const GRAIN: f64 = 0.002;
+/// Share of delay or energy that an accuracy higher by 1 is worth: half a point a tenth.
+const WORTH: f64 = 20.0;
 
 /// Place of an estimate in the order of a goal, the least first: how well it does what is asked, then two quantities.
 /// Accuracies are negated, so that more is less: a quantity below 0 is one.
@@ -52,40 +64,38 @@ pub(crate) struct Rank {
 impl Goal {
     /// The place of an estimate, for this deadline in seconds.
     pub(crate) fn rank(&self, estimate: &Estimate, deadline: f64) -> Rank {
-        let Estimate { delay, late, energy, accuracy, .. } = *estimate;
+        let Estimate { delay, late, in_time, energy, accuracy, right_in_time, .. } = *estimate;
         let rank = |class, first, second| Rank { class, first, second };
         if delay == f64::INFINITY {
             return rank(9, -accuracy, 0.0);
         }
-        let in_time = late <= deadline;
         match *self {
             Goal::Delay { accuracy: floor } | Goal::Energy { accuracy: floor } if accuracy < floor - EQUAL => {
                 rank(8, -accuracy, delay)
             }
             Goal::Delay { .. } => rank(0, delay, -accuracy),
-            Goal::Energy { .. } if in_time => rank(0, energy, delay),
-            Goal::Energy { .. } => rank(1, delay, energy),
-            Goal::Accuracy if in_time => rank(0, -accuracy, delay),
-            Goal::Accuracy => rank(1, late, -accuracy),
+            Goal::Energy { .. } if late <= deadline => rank(0, energy, delay),
+            Goal::Energy { .. } => rank(1, -in_time, delay),
+            Goal::Accuracy => rank(0, -(right_in_time / GRAIN).round() * GRAIN, delay),
         }
     }
 
-    /// True if the deadline counts.
+    /// True if what is chosen has to meet the deadline surely.
     pub(crate) fn is_bound_by_deadline(&self) -> bool {
-        !matches!(self, Goal::Delay { .. })
+        matches!(self, Goal::Energy { .. })
     }
 }
 
 impl Rank {
-    /// How much better `self` is than `other`: a share of what `other` costs. Doing better what is asked is worth
-    /// everything, so is a better accuracy where that is looked for.
+    /// How much better `self` is than `other`: a share of what `other` costs, or what the accuracy is worth. Doing what is asked
+    /// is worth everything.
     pub(crate) fn gain_over(&self, other: &Rank) -> Gain {
         if self.class != other.class {
             return if self.class < other.class { Gain::Kind } else { Gain::Share(0.0) };
         }
         let share = |own: f64, other: f64| if other > own { (other - own) / other } else { 0.0 };
         match self.first < 0.0 || other.first < 0.0 {
-            true if self.first + EQUAL < other.first => Gain::Accuracy,
+            true if self.first + EQUAL < other.first => Gain::Share(WORTH * (other.first - self.first)),
             true => Gain::Share(share(self.second, other.second)),
             false => Gain::Share(share(self.first, other.first)),
         }
@@ -97,9 +107,7 @@ impl Rank {
 pub(crate) enum Gain {
     /// The present action does not do what is asked, the other does.
     Kind,
-    /// A better accuracy.
-    Accuracy,
-    /// A share of delay or energy, 0 to 1.
+    /// A share of delay or energy, or worth as much.
     Share(f64),
 }
 
@@ -108,11 +116,18 @@ mod tests {
     use super::*;
 
     fn estimate(delay: f64, energy: f64, accuracy: f64) -> Estimate {
-        Estimate { action: Action::Local, delay, late: 1.5 * delay, energy, bytes: 0.0, accuracy }
+        let (in_time, bytes, right_in_time) = (1.0, 0.0, accuracy);
+        Estimate { action: Action::Local, delay, late: 1.5 * delay, in_time, energy, bytes, accuracy, right_in_time }
     }
 
     fn best(goal: Goal, deadline: f64, estimates: &[Estimate]) -> usize {
-        let ranks: Vec<Rank> = estimates.iter().map(|estimate| goal.rank(estimate, deadline)).collect();
+        let likely = |late: f64| (deadline / late).min(1.0);
+        let likely = |one: &Estimate| {
+            let in_time = likely(one.late);
+            Estimate { in_time, right_in_time: in_time * one.accuracy, ..*one }
+        };
+        let rank = |one: &Estimate| goal.rank(&likely(one), deadline);
+        let ranks: Vec<Rank> = estimates.iter().map(rank).collect();
         (0..ranks.len()).reduce(|best, i| if ranks[i] < ranks[best] { i } else { best }).unwrap()
     }
 
@@ -130,11 +145,27 @@ mod tests {
             (Goal::Energy { accuracy: 0.9 }, 1.0, 0),
             (Goal::Energy { accuracy: 0.99 }, 100.0, 2),
             (Goal::Accuracy, 100.0, 2),
-            (Goal::Accuracy, 5.9, 0),
+            (Goal::Accuracy, 5.9, 2),
+            (Goal::Accuracy, 5.0, 0),
             (Goal::Accuracy, 1.0, 0),
         ] {
             assert_eq!(best(goal, deadline, &all), expected, "{goal:?} within {deadline}");
         }
+    }
+
+    #[test]
+    fn what_measurements_cannot_tell_apart_is_chosen_by_delay() {
+        assert_eq!(best(Goal::Accuracy, 100.0, &[estimate(1.0, 1.0, 0.9005), estimate(0.5, 1.0, 0.8995)]), 1);
+        assert_eq!(best(Goal::Accuracy, 100.0, &[estimate(1.0, 1.0, 0.91), estimate(0.5, 1.0, 0.9)]), 0);
+    }
+
+    #[test]
+    fn half_a_point_is_worth_a_tenth_of_the_delay() {
+        let rank = |estimate: &Estimate| Goal::Accuracy.rank(estimate, 100.0);
+        let gain = rank(&estimate(2.0, 1.0, 0.91)).gain_over(&rank(&estimate(1.0, 1.0, 0.9)));
+        assert!(matches!(gain, Gain::Share(share) if (share - 0.2).abs() < 1e-9), "{gain:?}");
+        let gain = rank(&estimate(1.0, 1.0, 0.9)).gain_over(&rank(&estimate(2.0, 1.0, 0.9)));
+        assert_eq!(gain, Gain::Share(0.5));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Bandwidth, round trip, server wait and speeds from what was seen.
 
-use crate::conditions::Conditions;
+use crate::conditions::{Conditions, Deviation};
 
 /// Relative standard deviation by which the bandwidth is taken to move between two transfers: links change fast.
 const BANDWIDTH_DRIFT: f64 = 0.5;
@@ -16,9 +16,6 @@ const LEAST: (f64, f64) = (1e-5, 1e-12);
 const DEVIATION_GAIN: f64 = 0.25;
 /// No transfer counts for more than this in their mean, or one long stall would make all later choices timid.
 const WORST: f64 = 3.0;
-/// Mean absolute deviations above the mean at which the 95th percentile of normal errors lies, 1.645 times 1.253, and a fifth
-/// more because the mean is of few.
-const CAUTION: f64 = 2.5;
 /// Share of a new observation in a speed, and how far one may be from what was expected.
 const SPEED_GAIN: f64 = 0.2;
 const SPEED_FACTOR: f64 = 10.0;
@@ -109,29 +106,17 @@ impl LinkEstimate {
         self.server.follow(measured, seconds);
     }
 
-    /// The conditions as they are expected.
+    /// The conditions as they are expected, with how far off expectations have been.
     pub fn conditions(&self) -> Conditions {
+        let [link, device, server] = [self.deviation, self.device.deviation, self.server.deviation];
         Conditions {
             bandwidth: 1.0 / self.bit,
             round_trip: self.round_trip,
             wait: self.wait,
             device_speed: self.device.value,
             server_speed: self.server.value,
+            deviation: Deviation { link, device, server },
             ..self.first
-        }
-    }
-
-    /// The conditions with room for about 95 of 100 transfers and pieces of work, from how far off expectations have been:
-    /// for deadlines.
-    pub fn cautious(&self) -> Conditions {
-        let factor = 1.0 + CAUTION * self.deviation;
-        let expected = self.conditions();
-        Conditions {
-            bandwidth: expected.bandwidth / factor,
-            round_trip: expected.round_trip * factor,
-            device_speed: self.device.cautious(),
-            server_speed: self.server.cautious(),
-            ..expected
         }
     }
 
@@ -162,10 +147,6 @@ impl Speed {
             let value = Speed::new(self.value * factor.powf(SPEED_GAIN)).value;
             *self = Speed { value, deviation: self.deviation + DEVIATION_GAIN * (longer - self.deviation) };
         }
-    }
-
-    fn cautious(&self) -> f64 {
-        self.value / (1.0 + CAUTION * self.deviation)
     }
 }
 
@@ -216,7 +197,7 @@ mod tests {
         for i in 0..count + 50 {
             let bytes = (200.0 + 3000.0 * random()) as usize;
             let time = seconds(bytes, 1e6 * (0.6 + 0.8 * random()), 0.04 * (0.9 + 0.2 * random()));
-            within += usize::from(i >= 50 && time <= link.cautious().transfer(bytes as f64));
+            within += usize::from(i >= 50 && time <= link.conditions().cautious().transfer(bytes as f64));
             link.observe(bytes, time);
         }
         assert!((930..1000).contains(&within), "{within}");
@@ -256,8 +237,8 @@ mod tests {
         link.observe_device(0.02, 8.0);
         assert!(link.conditions().device_speed > 0.15);
         // But one more is reckoned with.
-        assert!(link.cautious().device_speed < 0.8 * link.conditions().device_speed);
-        assert!(link.cautious().server_speed > 0.95 * link.conditions().server_speed);
+        assert!(link.conditions().cautious().device_speed < 0.8 * link.conditions().device_speed);
+        assert!(link.conditions().cautious().server_speed > 0.95 * link.conditions().server_speed);
         let before = link.clone();
         link.observe_device(0.0, 0.0);
         link.observe_server(0.02, 0.0);
@@ -276,7 +257,7 @@ mod tests {
                 link.observe_wait(seconds);
                 link.observe_device(bytes as f64, seconds);
                 link.observe_server(seconds, bytes as f64);
-                for conditions in [link.conditions(), link.cautious()] {
+                for conditions in [link.conditions(), link.conditions().cautious()] {
                     prop_assert!(conditions.checked().is_ok(), "{conditions:?}");
                     prop_assert!(conditions.bandwidth > 0.0 && conditions.round_trip.is_finite());
                 }

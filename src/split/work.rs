@@ -1,6 +1,6 @@
 //! What an action costs: seconds on both sides, delay, energy.
 
-use crate::conditions::Conditions;
+use crate::conditions::{Conditions, Deviation};
 use crate::power::{Power, joules};
 use crate::split::{Coding, Measurements};
 
@@ -39,6 +39,26 @@ impl Work {
         match self.server {
             Some(server) => device + conditions.transfer(bytes) + conditions.on_server(server),
             None => device,
+        }
+    }
+
+    /// Probability that the answer is there by the deadline, when `bytes` are sent: 0 or 1 under conditions that are certain,
+    /// else by normal errors of the conditions' deviation.
+    pub fn in_time(&self, bytes: f64, conditions: &Conditions) -> f64 {
+        let delay = self.delay(bytes, conditions);
+        let left = if delay < f64::INFINITY { conditions.deadline - delay } else { f64::NEG_INFINITY };
+        let Deviation { link, device, server } = conditions.deviation;
+        let device = device * conditions.on_device(self.device);
+        let variance = self.server.map_or(device.powi(2), |work| {
+            let (transfer, server) = (link * conditions.transfer(bytes), server * work / conditions.server_speed);
+            device.powi(2) + transfer.powi(2) + server.powi(2)
+        });
+        // The standard deviation of normal errors is 1.253 of their mean.
+        let spread = 1.253 * variance.sqrt();
+        match spread > 0.0 && left.is_finite() {
+            // The logistic curve is within 0.01 of the normal distribution.
+            true => 1.0 / (1.0 + (-1.702 * left / spread).exp()),
+            false => f64::from(u8::from(left >= 0.0)),
         }
     }
 
@@ -106,6 +126,19 @@ impl Measurements {
         }
     }
 
+    /// Standard error of the difference between an action's accuracy and the uncut network's, from the images that only one of
+    /// the two answers rightly. 0 for [`Action::Local`].
+    pub fn accuracy_error(&self, action: Action) -> f64 {
+        let Some(coding) = self.coding(action) else { return 0.0 };
+        let right = |answers: &[u32]| answers.iter().zip(&self.labels).map(|(a, b)| a == b).collect::<Vec<bool>>();
+        let (own, uncut) = (right(&coding.answers), right(&self.answers));
+        let differences =
+            own.iter().zip(&uncut).map(|(&own, &uncut)| f64::from(u8::from(own)) - f64::from(u8::from(uncut)));
+        let (sum, squares) = differences.fold((0.0, 0.0), |(sum, squares), one| (sum + one, squares + one * one));
+        let images = self.labels.len().max(1) as f64;
+        ((squares / images - (sum / images).powi(2)).max(0.0) / images).sqrt()
+    }
+
     /// The same with the uncut network's answers for labels: accuracy becomes agreement with it.
     pub fn by_agreement(mut self) -> Measurements {
         self.labels.clone_from(&self.answers);
@@ -133,6 +166,29 @@ mod tests {
         let energy = split.energy(100.0, &conditions, &power);
         assert!((energy - (2.0 * 0.082 + 10.0 * 0.001 + 0.04 + 0.1 * 0.5305)).abs() < 1e-12);
         assert_eq!(local.energy(1e9, &conditions, &power), 0.4);
+    }
+
+    #[test]
+    fn the_deadline_is_met_as_often_as_errors_let_it() {
+        let split = example().work(Action::Split { cut: 0, coding: 0 }).unwrap();
+        let sure = Conditions { deadline: split.delay(1000.0, &Conditions::default()), ..Conditions::default() };
+        let in_time = |deadline: f64, deviation: Deviation| {
+            split.in_time(1000.0, &Conditions { deadline: sure.deadline + deadline, deviation, ..sure })
+        };
+        let certain = Deviation::default();
+        assert_eq!([-1e-6, 0.0, f64::INFINITY].map(|more| in_time(more, certain)), [0.0, 1.0, 1.0]);
+        // A transfer of 48 ms that is off by 10 % has a standard deviation of 6 ms.
+        let link = Deviation { link: 0.1, ..certain };
+        for (deviations, share) in [(-1.0, 0.159), (0.0, 0.5), (1.645, 0.95), (1e9, 1.0), (-1e9, 0.0)] {
+            assert!((in_time(deviations * 0.006_014, link) - share).abs() < 0.01, "{deviations}");
+        }
+        // Device 41 ms and server 61 ms beside.
+        let all = Deviation { link: 0.1, device: 0.2, server: 0.1 };
+        let spread = 1.253 * f64::hypot(0.0048, f64::hypot(0.0082, 0.0061));
+        assert!((in_time(1.645 * spread, all) - 0.95).abs() < 0.01);
+        let down = Conditions { bandwidth: 0.0, deviation: all, ..sure };
+        assert_eq!(split.in_time(1.0, &down), 0.0);
+        assert_eq!(split.in_time(1.0, &Conditions { deadline: f64::INFINITY, ..down }), 0.0);
     }
 
     #[test]

@@ -181,6 +181,7 @@ fn an_adaptive_device_answers_with_a_server_and_without() {
     let number = |value: &serde_json::Value, name: &str| value[name].as_f64().unwrap();
     // A device so slow that what is sent is answered sooner.
     let slow = [&adaptive[..], &["--device-speed", "0.01", "--deadline", "10s", "--loss", "5", "--whole"]].concat();
+    let slow = [&slow[..], &["--goal", "delay"]].concat();
     let server = Process::start(&[]);
     let with = offload(&[&format!("http://{}", server.address)], &slow);
     assert!(number(&with, "local") < 0.5 && number(&with, "accuracy") > 0.8, "{with}");

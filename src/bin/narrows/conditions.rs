@@ -68,6 +68,7 @@ impl ConditionArgs {
             deadline: self.deadline.unwrap_or(f64::INFINITY),
             device_speed: self.device_speed,
             server_speed: self.server_speed,
+            ..Conditions::default()
         }
     }
 }

@@ -25,6 +25,7 @@ mod study;
 mod tails;
 mod timing;
 mod units;
+mod wanted;
 
 use std::io::ErrorKind;
 use std::process::ExitCode;

@@ -49,6 +49,13 @@ pub fn speed(text: &str) -> Result<f64, String> {
     value.filter(|value| value.is_finite() && *value > 0.0).ok_or_else(wanted)
 }
 
+/// Parses percentage points, 0 or more.
+pub fn points(text: &str) -> Result<f64, String> {
+    let value = text.trim().parse::<f64>().ok();
+    let wanted = || format!("{text:?} is not 0 or more percentage points, for example 0.5");
+    value.filter(|value| value.is_finite() && *value >= 0.0).ok_or_else(wanted)
+}
+
 /// A bandwidth for people: `37.5 kbit/s`.
 pub fn bandwidth_text(bits: f64) -> String {
     let (value, unit) = match bits {
@@ -91,6 +98,8 @@ mod tests {
         for bad in ["", "fast", "1T", "-1M", "0", "M", "µ"] {
             assert!(bandwidth(bad).is_err(), "{bad:?}");
         }
+        assert_eq!((points("0.5"), points("0")), (Ok(0.5), Ok(0.0)));
+        assert!(["-1", "NaN", "1%", ""].into_iter().all(|bad| points(bad).is_err()));
         for bad in ["", "40", "ms", "-1ms", "infs", "1 fortnight", "1e400s", "."] {
             assert!(seconds(bad).is_err(), "{bad:?}");
         }

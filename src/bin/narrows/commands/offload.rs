@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use narrows::link::{Client, ClientOptions, Layer, Output, Retry, Tls};
-use narrows::split::{Action, Goal};
+use narrows::split::Action;
 use narrows::{Conditions, Encoder, Profile, Quality};
 use serde_json::json;
 
@@ -21,6 +21,7 @@ use crate::model::Network;
 use crate::normalize::NormalizeArgs;
 use crate::output::{note, print, print_json, write};
 use crate::units;
+use crate::wanted::{GoalArgs, Wanted};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -33,14 +34,6 @@ Examples:
 
 Delays count from the moment at which an image is due to its answer. Bytes on the wire are all that is sent from
 the first image on, gRPC, HTTP/2 and TLS counted, TCP and IP not. A server that is lost costs a retry, not an answer.";
-
-/// What policy adaptive looks for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum Wanted {
-    Delay,
-    Energy,
-    Accuracy,
-}
 
 /// Classify images through a server.
 #[derive(Debug, clap::Args)]
@@ -96,23 +89,18 @@ pub struct Args {
     /// adaptive (whatever is best at the moment, by --measurements).
     #[arg(long, value_name = "NAME", value_parser = Policy::parse, default_value = "fixed", help_heading = "Device")]
     policy: Policy,
-    /// For adaptive: what was measured of the network (`narrows eval --measurements FILE`).
-    #[arg(long, value_name = "FILE", help_heading = "Device")]
+    /// What was measured of the network (`narrows eval --measurements FILE`).
+    #[arg(long, value_name = "FILE", help_heading = "Policy adaptive")]
     measurements: Option<PathBuf>,
-    /// For adaptive: policy for the network's exits (`narrows exit --out FILE`).
-    #[arg(long, value_name = "FILE", help_heading = "Device")]
+    /// Policy for the network's exits (`narrows exit --out FILE`).
+    #[arg(long, value_name = "FILE", help_heading = "Policy adaptive")]
     exits: Option<PathBuf>,
-    /// For adaptive: points of accuracy that a stream or image may lose against the uncut network.
-    #[arg(long, value_name = "POINTS", default_value_t = 0.5, help_heading = "Device")]
-    loss: f64,
-    /// For adaptive: what is looked for among all that is accurate enough: the least delay; the least energy of the device
-    /// within --deadline; or the best accuracy within --deadline, whatever --loss says.
-    #[arg(long, value_name = "NAME", value_enum, default_value_t = Wanted::Delay, help_heading = "Device")]
-    goal: Wanted,
-    #[command(flatten, next_help_heading = "Device")]
+    #[command(flatten, next_help_heading = "Policy adaptive")]
+    goal: GoalArgs,
+    #[command(flatten, next_help_heading = "Policy adaptive")]
     power: PowerArgs,
-    /// For adaptive: images may be sent too; the server runs the whole network (`narrows serve --whole`).
-    #[arg(long, help_heading = "Device")]
+    /// Images may be sent too; the server runs the whole network (`narrows serve --whole`).
+    #[arg(long, help_heading = "Policy adaptive")]
     whole: bool,
     /// Step scale of streams: smaller is finer.
     #[arg(long, value_name = "X", default_value_t = 1.0, help_heading = "Device")]
@@ -197,10 +185,13 @@ pub fn run(args: &Args) -> Result<()> {
     bar.set_length(images.len() as u64);
     let records = device.run(args.policy, args.interval, &mut |_| bar.inc(1))?;
     bar.finish_and_clear();
-    let name = match (args.policy, args.goal) {
-        (Policy::Adaptive, Wanted::Energy) => "adaptive, least energy".into(),
-        (Policy::Adaptive, Wanted::Accuracy) => "adaptive, accuracy".into(),
-        _ => args.policy.to_string(),
+    let name = match args.policy {
+        Policy::Adaptive => match args.goal.wanted(true) {
+            Wanted::Delay => "adaptive, least delay".into(),
+            Wanted::Energy => "adaptive, least energy".into(),
+            Wanted::Accuracy => "adaptive, accuracy".into(),
+        },
+        policy => policy.to_string(),
     };
     let summary = Summary::new(name, &records, args.deadline.as_secs_f64());
     if let Some(folder) = &args.out {
@@ -238,12 +229,7 @@ fn known(args: &Args, profiles: Vec<Arc<Profile>>) -> Result<Known> {
     };
     let deadline = args.deadline.as_secs_f64();
     let conditions = Conditions { deadline, device_speed: args.device_speed, ..Conditions::default() };
-    let accuracy = measured.accuracy(Action::Local) - args.loss / 100.0;
-    let goal = match args.goal {
-        Wanted::Delay => Goal::Delay { accuracy },
-        Wanted::Energy => Goal::Energy { accuracy },
-        Wanted::Accuracy => Goal::Accuracy,
-    };
+    let goal = args.goal.wanted(true).goal(args.goal.accuracy(measured.accuracy(Action::Local)));
     let power = args.power.power()?;
     Ok(Known { measured, exits, profiles, images: args.whole, goal, power, conditions })
 }

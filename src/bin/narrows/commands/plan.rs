@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
-use narrows::split::{Action, Goal, Measurements};
+use narrows::split::{Action, Measurements};
 
 use crate::conditions::{ConditionArgs, PowerArgs};
 use crate::files::read_bytes;
@@ -15,20 +15,19 @@ use crate::model::{Cut, Network};
 use crate::output::{note, print, print_json, write};
 use crate::report::PlanReport;
 use crate::study::Study;
+use crate::wanted::GoalArgs;
 
 const EXAMPLES: &str = "\
 Examples:
   narrows plan --measurements net.json --bandwidth 1M --round-trip 40ms --device-speed 0.2
-  narrows plan --measurements net.json --deadline 150ms                 the best accuracy in time
-  narrows plan --measurements net.json --agreement 0.97 --energy        the least energy of the device
+  narrows plan --measurements net.json --deadline 150ms                 the most answers right in time
+  narrows plan --measurements net.json --agreement 0.97 --goal energy   the least energy of the device
   narrows plan --model net.onnx --images photos --labels labels.csv --fit-rows 1-400 --rows 401-1000 \\
       --normalize imagenet --out plan       picks cuts, fits, measures, and keeps plan/measurements.json
 
 For every way to run the network (on the device alone, on the server with the input compressed, or cut in
 two) the delay is the work of both sides, the bytes over the bandwidth, a round trip and the wait at the
-server. Bytes and answers are measured, image by image; times are medians on one thread, scaled by the speeds.
-
-Without --energy and --deadline the choice is for the least delay.";
+server. Bytes and answers are measured, image by image; times are medians on one thread, scaled by the speeds.";
 
 /// Find the best cut and coding for given conditions; draw delay over bandwidth.
 #[derive(Debug, clap::Args)]
@@ -58,15 +57,11 @@ pub struct Args {
     measuring: MeasureArgs,
     #[command(flatten)]
     conditions: ConditionArgs,
-    /// How far below the uncut network's accuracy is good enough, in percentage points.
-    #[arg(long, value_name = "POINTS", default_value_t = 0.5, conflicts_with = "agreement", help_heading = "Wanted")]
-    accuracy: f64,
+    #[command(flatten, next_help_heading = "Wanted")]
+    goal: GoalArgs,
     /// Share of answers that must be those of the uncut network, in place of accuracy, for example 0.97.
-    #[arg(long, value_name = "SHARE", help_heading = "Wanted")]
+    #[arg(long, value_name = "SHARE", conflicts_with = "loss", help_heading = "Wanted")]
     agreement: Option<f64>,
-    /// The least energy of the device in place of the least delay; within --deadline, if there is one.
-    #[arg(long, help_heading = "Wanted")]
-    energy: bool,
     #[command(flatten, next_help_heading = "Wanted")]
     power: PowerArgs,
     /// Folder for plan.html, plan.csv, plan.json, measurements.json and the profiles that were fitted.
@@ -79,9 +74,6 @@ pub struct Args {
 
 /// Plans.
 pub fn run(args: &Args) -> Result<()> {
-    if !(args.accuracy.is_finite() && args.accuracy >= 0.0) {
-        bail!("--accuracy takes percentage points below the uncut network, 0 or more, not {}", args.accuracy);
-    }
     if let Some(bad) = args.agreement.filter(|share| !(0.0..=1.0).contains(share)) {
         bail!("--agreement takes a share from 0 to 1, not {bad}");
     }
@@ -100,12 +92,8 @@ pub fn run(args: &Args) -> Result<()> {
         about.push("There are no labels: accuracy is agreement with the uncut network.".into());
     }
     let measured = Arc::new(if agreement { measured.by_agreement() } else { measured });
-    let wanted = args.agreement.unwrap_or(measured.accuracy(Action::Local) - args.accuracy / 100.0);
-    let goal = match args.conditions.deadline {
-        _ if args.energy => Goal::Energy { accuracy: wanted },
-        Some(_) => Goal::Accuracy,
-        None => Goal::Delay { accuracy: wanted },
-    };
+    let wanted = args.agreement.unwrap_or(args.goal.accuracy(measured.accuracy(Action::Local)));
+    let goal = args.goal.wanted(args.conditions.deadline.is_some()).goal(wanted);
     let study = Study::new(measured, args.conditions.conditions(), goal, power, wanted);
     let report = PlanReport { study, agreement, about };
     if let Some(folder) = &args.out {

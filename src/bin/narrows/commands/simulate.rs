@@ -10,12 +10,13 @@ use narrows::exit::Target;
 use narrows::simulate::{
     Adaptive, Arrivals, Generator, Link, Prices, Scenario, Steps, Strategy, Trace, load_from_csv, simulate,
 };
-use narrows::split::{Action, Goal, Measurements};
+use narrows::split::{Action, Measurements};
 
 use crate::conditions::{ConditionArgs, PowerArgs};
 use crate::output::{note, print, print_json, thousands, write};
 use crate::report::FleetReport;
 use crate::units::{self, bandwidth_text, seconds_text};
+use crate::wanted::{GoalArgs, Wanted};
 use crate::{files, measured};
 
 const EXAMPLES: &str = "\
@@ -55,14 +56,14 @@ pub struct Args {
     /// Measurements of other images, by which adaptive strategies plan.
     #[arg(long, value_name = "FILE", help_heading = "Measurements")]
     fit_measurements: Option<PathBuf>,
-    /// What devices do: a coding that was measured (\"JPEG q75\"), local, adaptive, or adaptive+fallback, which gives its last
-    /// exit's answer at the deadline; may be given several times [default: local, the fastest JPEG, WebP, other
-    /// codec of a cut and narrows that lose at most --loss, and both adaptive ones].
+    /// What devices do, may be given several times: a coding that was measured ("JPEG q75"); local; adaptive, which looks
+    /// for --goal, or adaptive-delay, adaptive-energy, adaptive-accuracy; one of these with +fallback, which gives its last
+    /// exit's answer at the deadline [default: local, the fastest JPEG, WebP, other codec of a cut and narrows that lose at
+    /// most --loss, adaptive and adaptive+fallback].
     #[arg(long, value_name = "NAME", help_heading = "Strategies")]
     strategy: Vec<String>,
-    /// Points of accuracy that a coding may lose against the uncut network, and exits against going on.
-    #[arg(long, value_name = "POINTS", default_value_t = 1.0, help_heading = "Strategies")]
-    loss: f64,
+    #[command(flatten, next_help_heading = "Strategies")]
+    goal: GoalArgs,
     /// Number of devices.
     #[arg(long, value_name = "N", default_value_t = 1000, help_heading = "Fleet")]
     devices: usize,
@@ -201,35 +202,32 @@ fn strategies(
     scenario: &Scenario,
 ) -> Result<Vec<(String, Strategy)>> {
     let names = if args.strategy.is_empty() { usual(args, test, fit, scenario) } else { args.strategy.clone() };
-    let mut adaptive: Option<Adaptive> = None;
     let mut strategies = Vec::new();
     for name in names {
-        let falls_back = name == "adaptive+fallback";
-        if name != "adaptive" && !falls_back {
+        let Some((wanted, falls_back)) = adaptive(args, &name) else {
             let action = measured::named(test, &name)?;
             strategies.push((test.name(action), Strategy::Fixed { action, exits: None }));
             continue;
-        }
+        };
         let Some(fit) = fit else {
             bail!("{name} plans by other images than it is simulated with: name their file with --fit-measurements");
         };
-        if adaptive.is_none() {
-            adaptive = Some(adapting(args, fit, scenario)?);
-        }
-        let Some(adaptive) = &adaptive else { continue };
-        strategies.push((name, Strategy::Adaptive(Box::new(adaptive.clone().falling_back(falls_back)))));
+        let goal = wanted.goal(args.goal.accuracy(fit.accuracy(Action::Local)));
+        let target = Target::loss(args.goal.loss / 100.0);
+        let adaptive = Adaptive::fit(fit, scenario.power, goal, target, first(args, scenario))?;
+        strategies.push((name, Strategy::Adaptive(Box::new(adaptive.falling_back(falls_back)))));
     }
     Ok(strategies)
 }
 
-/// Devices that plan: the best accuracy within the deadline, or the least delay at most --loss below the uncut network.
-fn adapting(args: &Args, fit: &Arc<Measurements>, scenario: &Scenario) -> Result<Adaptive> {
-    let loss = args.loss / 100.0;
-    let goal = match scenario.deadline.is_finite() {
-        true => Goal::Accuracy,
-        false => Goal::Delay { accuracy: fit.accuracy(Action::Local) - loss },
+/// What an adaptive strategy of this name looks for, and whether it falls back on its last exit.
+fn adaptive(args: &Args, name: &str) -> Option<(Wanted, bool)> {
+    let (name, falls_back) = name.strip_suffix("+fallback").map_or((name, false), |name| (name, true));
+    let wanted = match name.strip_prefix("adaptive")? {
+        "" => args.goal.wanted(args.conditions.deadline.is_some()),
+        goal => Wanted::from_str(goal.strip_prefix('-')?, false).ok()?,
     };
-    Ok(Adaptive::fit(fit, scenario.power, goal, Target::loss(loss), first(args, scenario))?)
+    Some((wanted, falls_back))
 }
 
 /// What devices assume before they have seen anything: the mean of the links.
@@ -242,7 +240,7 @@ fn first(args: &Args, scenario: &Scenario) -> Conditions {
 fn usual(args: &Args, test: &Measurements, fit: Option<&Arc<Measurements>>, scenario: &Scenario) -> Vec<String> {
     // Settings are chosen on the images that are not simulated, if there are any.
     let known = fit.map_or(test, Arc::as_ref);
-    let accuracy = known.accuracy(Action::Local) - args.loss / 100.0;
+    let accuracy = args.goal.accuracy(known.accuracy(Action::Local));
     let first = first(args, scenario);
     let codec = |action: Action| known.coding(action).map_or("", |coding| coding.codec.as_str());
     let fastest = |of: &dyn Fn(Action) -> bool| {

@@ -145,6 +145,7 @@ impl Adaptive {
         };
         let planner = Planner::new(measured.clone(), power, goal).only(can).stopping();
         let planner = planner.hysteresis(Hysteresis { margin: CHANGE, ..Hysteresis::default() });
+        let planner = planner.exiting(|_| policy.as_ref(), &Conditions { deadline: f64::INFINITY, ..conditions });
         let streams = planner.clone().only(|action| matches!(action, Action::Split { .. }));
         Ok(Adaptive {
             measured,
@@ -200,7 +201,7 @@ impl Adaptive {
 
     /// What is to be expected now, with `left` seconds to go.
     fn conditions(&self, left: f64) -> Conditions {
-        Conditions { deadline: left.max(0.0), ..self.link.cautious() }
+        Conditions { deadline: left.max(0.0), ..self.link.conditions() }
     }
 
     /// Whether it is better to ask the exits on the way to an action: they take time themselves.
@@ -208,7 +209,7 @@ impl Adaptive {
         if let Some((_, _, pays)) = self.pay.filter(|(of, when, _)| *of == action && when.elapsed() < BELIEF) {
             return Ok(pays);
         }
-        let conditions = &self.conditions(self.deadline);
+        let conditions = &self.conditions(self.deadline).cautious();
         let known = self.measured.exit_samples(action).zip(self.measured.exit_route(action));
         let (Some(policy), Some((samples, route))) = (&self.policy, known) else { return Ok(false) };
         let direct = self.measured.direct_route(action).context("an action that was not measured")?;
@@ -244,7 +245,7 @@ impl Adaptive {
         let patience = match self.planner.goal() {
             Goal::Delay { .. } => 0.0,
             Goal::Energy { .. } | Goal::Accuracy => {
-                let conditions = self.conditions(left);
+                let conditions = self.conditions(left).cautious();
                 let server = conditions.on_server(self.measured.work(action)?.server?);
                 let later: usize = parts.iter().skip(1).map(Vec::len).sum();
                 let spare =
@@ -298,9 +299,8 @@ impl Device<'_> {
         self.heard(adaptive);
         let due = work.due;
         let left = |adaptive: &Adaptive| adaptive.deadline - due.elapsed().as_secs_f64();
-        let cautious = adaptive.conditions(left(adaptive));
-        let expected = Conditions { deadline: cautious.deadline, ..adaptive.link.conditions() };
-        let choice = adaptive.planner.choose_cautiously(&cautious, &expected).action;
+        let conditions = adaptive.conditions(left(adaptive));
+        let choice = adaptive.planner.choose(&conditions).action;
         let policy = if adaptive.exits_pay(choice)? { adaptive.policy.clone() } else { None };
         let mut stages = self.setup.network.begin(self.setup.normalize.batch(std::slice::from_ref(pixels))?);
         // Exits on the way.
@@ -316,7 +316,7 @@ impl Device<'_> {
                 }
                 let logits = logits.first().context("the exit gave no answer")?;
                 passed = Some(argmax(logits));
-                let conditions = adaptive.conditions(left(adaptive));
+                let conditions = adaptive.conditions(left(adaptive)).cautious();
                 let Some(reading) = policy.read(i, logits) else { continue };
                 if let Decision::Answer(class) = policy.decide_for(i, &reading, &conditions, &route) {
                     work.record.from = exit.name.clone();
@@ -389,7 +389,7 @@ impl Device<'_> {
         let left = adaptive.deadline - work.due.elapsed().as_secs_f64() - MARGIN;
         let rest = 1.25 * adaptive.link.conditions().on_device(local);
         let answer = {
-            let conditions = adaptive.conditions(left);
+            let conditions = adaptive.conditions(left).cautious();
             let server = adaptive.measured.work(action).and_then(|work| work.server).unwrap_or(0.0);
             conditions.transfer(sending.bytes() as f64) + conditions.on_server(server)
         };

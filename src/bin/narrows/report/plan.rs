@@ -161,6 +161,7 @@ impl PlanReport {
             "server": server,
             "delay": estimate.delay,
             "delay_p95": estimate.late,
+            "in_time": estimate.in_time,
             "energy": estimate.energy,
             "accuracy": estimate.accuracy,
         })
@@ -193,7 +194,7 @@ impl PlanReport {
         let wish = match self.study.goal {
             Goal::Delay { .. } => format!("the least delay with {}", self.wanted_text()),
             Goal::Energy { .. } => format!("the least energy with {}{}", self.wanted_text(), self.deadline_text()),
-            Goal::Accuracy => format!("the best {}{}", self.measure(), self.deadline_text()),
+            Goal::Accuracy => format!("the most answers that are right{}", self.deadline_text()),
         };
         let mut sentences = self.about.clone();
         sentences.push(format!(
@@ -227,7 +228,7 @@ impl PlanReport {
     fn notes(&self) -> Vec<String> {
         let power = &self.study.power;
         let mut notes = vec![format!(
-            "95 %: the delay of an image whose bytes are at the 95th percentile, which deadlines are held against. Energy: of the \
+            "95 %: the delay of an image whose bytes are at the 95th percentile. Energy: of the \
              device, at {} W computing, {} W sending, {} W over the round trip, {} W while the server works.",
             power.compute, power.send, power.receive, power.idle
         )];
@@ -249,8 +250,8 @@ impl PlanReport {
             self.measure(),
             best.accuracy
         );
-        if best.late > conditions.deadline {
-            text += &format!(": nothing is done within {}", seconds_text(conditions.deadline));
+        if conditions.deadline.is_finite() {
+            text += &format!(", {:.0} % within {}", 100.0 * best.in_time, seconds_text(conditions.deadline));
         }
         text
     }
