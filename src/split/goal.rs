@@ -47,36 +47,39 @@ pub struct Estimate {
 
 /// Shares are means of some hundred images: what differs by less is the same.
 const EQUAL: f64 = 1e-9;
-/// Accuracy is chosen by in steps of this.
+/// Shares of answers are chosen by in steps of this.
 const GRAIN: f64 = 0.002;
-/// Share of delay or energy that an accuracy higher by 1 is worth: half a point a tenth.
+/// Share of delay or energy that all answers are worth: half a point a tenth.
 const WORTH: f64 = 20.0;
 
 /// Place of an estimate in the order of a goal, the least first: how well it does what is asked, then two quantities.
-/// Accuracies are negated, so that more is less: a quantity below 0 is one.
 #[derive(Debug, Clone, Copy, PartialEq, PartialOrd)]
 pub(crate) struct Rank {
     class: u8,
     first: f64,
     second: f64,
+    /// The first is a share of answers, negated so that more is less.
+    share: bool,
 }
 
 impl Goal {
     /// The place of an estimate, for this deadline in seconds.
     pub(crate) fn rank(&self, estimate: &Estimate, deadline: f64) -> Rank {
         let Estimate { delay, late, in_time, energy, accuracy, right_in_time, .. } = *estimate;
-        let rank = |class, first, second| Rank { class, first, second };
+        let rank = |class, first, second| Rank { class, first, second, share: false };
+        let share =
+            |class, first: f64, second| Rank { class, first: -(first / GRAIN).round() * GRAIN, second, share: true };
         if delay == f64::INFINITY {
-            return rank(9, -accuracy, 0.0);
+            return share(9, accuracy, 0.0);
         }
         match *self {
             Goal::Delay { accuracy: floor } | Goal::Energy { accuracy: floor } if accuracy < floor - EQUAL => {
-                rank(8, -accuracy, delay)
+                share(8, accuracy, delay)
             }
             Goal::Delay { .. } => rank(0, delay, -accuracy),
             Goal::Energy { .. } if late <= deadline => rank(0, energy, delay),
-            Goal::Energy { .. } => rank(1, -in_time, delay),
-            Goal::Accuracy => rank(0, -(right_in_time / GRAIN).round() * GRAIN, delay),
+            Goal::Energy { .. } => share(1, in_time, delay),
+            Goal::Accuracy => share(0, right_in_time, delay),
         }
     }
 
@@ -94,7 +97,7 @@ impl Rank {
             return if self.class < other.class { Gain::Kind } else { Gain::Share(0.0) };
         }
         let share = |own: f64, other: f64| if other > own { (other - own) / other } else { 0.0 };
-        match self.first < 0.0 || other.first < 0.0 {
+        match self.share {
             true if self.first + EQUAL < other.first => Gain::Share(WORTH * (other.first - self.first)),
             true => Gain::Share(share(self.second, other.second)),
             false => Gain::Share(share(self.first, other.first)),

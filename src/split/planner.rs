@@ -12,12 +12,14 @@ use crate::split::{Action, Estimate, Goal, Measurements, Power, Stop, Work};
 const HIGH: f64 = 0.95;
 /// Images of how many sizes the probability to meet a deadline is taken over.
 const PIECES: usize = 5;
+/// Where the best is in time less often than this, what it waits for would be later still.
+const HOPELESS: f64 = 0.5;
 
 /// When the planner leaves what it has chosen for what has become better.
 ///
 /// It changes at once where its choice no longer does what is asked (misses the deadline, falls to a link that is down)
 /// and something else does, and for a gain of `step`. For a gain of `margin` it changes when that has lasted for `patience`
-/// choices in a row; where the deadline counts, what it changes to must meet it with `margin` to spare, or it would soon
+/// choices in a row, or at once where nothing is likely to be in time; where the deadline counts, what it changes to must meet it with `margin` to spare, or it would soon
 /// have to go back.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Hysteresis {
@@ -210,7 +212,7 @@ impl Planner {
             return false;
         }
         self.lasted = self.lasted.saturating_add(1);
-        share >= step || self.lasted >= patience
+        share >= step || self.lasted >= patience || best.in_time < HOPELESS
     }
 
     fn estimate_of(&self, candidate: &Candidate, conditions: &Conditions) -> Estimate {
@@ -372,6 +374,22 @@ mod tests {
         let lucky = planner.estimate(Action::Input { coding: 0 }, &Conditions::default()).unwrap();
         assert!((lucky.right_in_time - (0.95 - (0.15f64 - 0.0025).sqrt() / 20f64.sqrt())).abs() < 1e-12, "{lucky:?}");
         assert!(best.right_in_time > lucky.right_in_time && best.accuracy <= lucky.accuracy, "{best:?}");
+    }
+
+    #[test]
+    fn what_is_late_anyway_is_not_made_later() {
+        // The input is sent while that is in time, then the link drops, and nothing is.
+        for goal in [Goal::Energy { accuracy: 0.9 }, Goal::Accuracy] {
+            let mut planner = planner(goal);
+            let good = Conditions { bandwidth: 1e7, deadline: 0.3, device_speed: 0.01, ..Conditions::default() };
+            let first = planner.choose(&good).action;
+            assert!(matches!(first, Action::Input { .. }), "{goal:?}");
+            // Something else takes less time, though more than half.
+            let bad = Conditions { bandwidth: 1e5, deadline: 0.0, device_speed: 0.1, ..good };
+            let (chosen, late) = (planner.choose(&bad), planner.estimate(first, &bad).unwrap());
+            assert!(chosen.action != first && chosen.action == planner.best(&bad).action, "{goal:?} {chosen:?}");
+            assert!(0.5 * late.delay < chosen.delay && chosen.delay < late.delay || goal == Goal::Accuracy);
+        }
     }
 
     #[test]
