@@ -11,7 +11,8 @@ pub enum Goal {
         accuracy: f64,
     },
     /// The least energy of all that are as accurate as this and surely meet the deadline; if none does, of those that are
-    /// accurate the one that most likely meets it; if none is, the most accurate.
+    /// accurate the one that most likely meets it; if none is, the most accurate. When the deadline has passed, the fastest of
+    /// all: that answer is worth nothing, but the next input waits.
     Energy {
         /// Share of right answers, 0 to 1.
         accuracy: f64,
@@ -73,6 +74,7 @@ impl Goal {
             return share(9, accuracy, 0.0);
         }
         match *self {
+            Goal::Energy { .. } if deadline <= 0.0 => rank(1, delay, energy),
             Goal::Delay { accuracy: floor } | Goal::Energy { accuracy: floor } if accuracy < floor - EQUAL => {
                 share(8, accuracy, delay)
             }
@@ -147,6 +149,8 @@ mod tests {
             (Goal::Energy { accuracy: 0.9 }, 2.0, 0),
             (Goal::Energy { accuracy: 0.9 }, 1.0, 0),
             (Goal::Energy { accuracy: 0.99 }, 100.0, 2),
+            (Goal::Energy { accuracy: 0.95 }, 1.0, 2),
+            (Goal::Energy { accuracy: 0.95 }, 0.0, 0),
             (Goal::Accuracy, 100.0, 2),
             (Goal::Accuracy, 5.9, 2),
             (Goal::Accuracy, 5.0, 0),

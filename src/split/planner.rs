@@ -385,7 +385,7 @@ mod tests {
             let first = planner.choose(&good).action;
             assert!(matches!(first, Action::Input { .. }), "{goal:?}");
             // Something else takes less time, though more than half.
-            let bad = Conditions { bandwidth: 1e5, deadline: 0.0, device_speed: 0.1, ..good };
+            let bad = Conditions { bandwidth: 1e5, deadline: 0.01, device_speed: 0.1, ..good };
             let (chosen, late) = (planner.choose(&bad), planner.estimate(first, &bad).unwrap());
             assert!(chosen.action != first && chosen.action == planner.best(&bad).action, "{goal:?} {chosen:?}");
             assert!(0.5 * late.delay < chosen.delay && chosen.delay < late.delay || goal == Goal::Accuracy);
