@@ -48,7 +48,7 @@ impl Measurements {
     }
 
     /// What the exits do to the measured images on the way to an action, as the policy decides under these conditions. `None`
-    /// where there are no images, or the policy is for other exits.
+    /// where there are no images, or the policy is for other exits. An exit that was not measured on an image has no answer.
     pub(super) fn passing(&self, action: Action, policy: &Policy, conditions: &Conditions) -> Option<Passing> {
         let (samples, route) = (self.exit_samples(action)?, self.exit_route(action)?);
         if policy.exits() != samples.exits.len() {
@@ -58,7 +58,7 @@ impl Measurements {
             samples.exits.iter().enumerate().find_map(|(exit, logits)| {
                 let passed = conditions.on_device(route.until(exit));
                 let now = Conditions { deadline: (conditions.deadline - passed).max(0.0), ..*conditions };
-                match policy.decide_for(exit, &policy.read(exit, &logits[image])?, &now, &route) {
+                match policy.decide_for(exit, &policy.read(exit, logits.get(image)?)?, &now, &route) {
                     Decision::Answer(class) => Some((exit, class)),
                     Decision::Continue => None,
                 }
@@ -69,7 +69,7 @@ impl Measurements {
         for (image, &label) in samples.labels.iter().enumerate() {
             let (at, right, seconds) = match answer(image) {
                 Some((exit, class)) => (0, class == label as usize, route.until(exit)),
-                None => (1, samples.answers[image] == label, route.on_device()),
+                None => (1, samples.answers.get(image) == Some(&label), route.on_device()),
             };
             let one = [1.0, f64::from(u8::from(right)), seconds];
             sums[at].iter_mut().zip(one).for_each(|(sum, one)| *sum += one);

@@ -126,9 +126,8 @@ mod tests {
     }
 
     fn best(goal: Goal, deadline: f64, estimates: &[Estimate]) -> usize {
-        let likely = |late: f64| (deadline / late).min(1.0);
         let likely = |one: &Estimate| {
-            let in_time = likely(one.late);
+            let in_time = (deadline / one.late).min(1.0);
             Estimate { in_time, right_in_time: in_time * one.accuracy, ..*one }
         };
         let rank = |one: &Estimate| goal.rank(&likely(one), deadline);

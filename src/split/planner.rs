@@ -19,8 +19,8 @@ const HOPELESS: f64 = 0.5;
 ///
 /// It changes at once where its choice no longer does what is asked (misses the deadline, falls to a link that is down)
 /// and something else does, and for a gain of `step`. For a gain of `margin` it changes when that has lasted for `patience`
-/// choices in a row, or at once where nothing is likely to be in time; where the deadline counts, what it changes to must meet it with `margin` to spare, or it would soon
-/// have to go back.
+/// choices in a row, or at once where nothing is likely to be in time. Where the deadline must surely be met, what it
+/// changes to must meet it with `margin` to spare, or it would soon have to go back.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Hysteresis {
     /// Share of delay or energy that a change must bring.
