@@ -19,11 +19,13 @@ fn the_tutorial_runs_as_written() {
     let mut script = commands(&page);
     assert!(script.matches("narrows ").count() >= 10);
     // Ports that nobody else has, and the servers gone whatever happens.
-    for port in ["8001", "8002", "9001"] {
-        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        script = script.replace(&format!("127.0.0.1:{port}"), &format!("127.0.0.1:{free}"));
+    let held = ["8001", "8002", "9001"].map(|port| (port, std::net::TcpListener::bind("127.0.0.1:0").unwrap()));
+    for (port, listener) in &held {
+        script = script.replace(&format!("127.0.0.1:{port}"), &listener.local_addr().unwrap().to_string());
     }
+    drop(held);
     script.insert_str(0, "trap 'kill $(jobs -p) 2>/dev/null || true' EXIT\n");
+    script.insert_str(0, "trap 'echo \"status $? of: $BASH_COMMAND\" >&2' ERR\n");
     let folder = tempfile::tempdir().unwrap();
     let binaries = Path::new(env!("CARGO_BIN_EXE_narrows")).parent().unwrap();
     let path = std::env::join_paths(
@@ -35,8 +37,10 @@ fn the_tutorial_runs_as_written() {
         .env("PATH", path.unwrap())
         .output()
         .expect("the tutorial needs bash");
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    assert!(output.status.success(), "{}\n{}", text(&output.stdout), text(&output.stderr));
+    // The command that failed comes first: a log may be cut off behind it.
+    let [printed, errors] = [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes));
+    let last = errors.lines().skip(errors.lines().count().saturating_sub(10)).collect::<Vec<_>>().join("\n");
+    assert!(output.status.success(), "{last}\n\nbefore it:\n{errors}\n{printed}");
     for file in ["net.profile.safetensors", "plan/plan.html", "policy.json", "fleet/simulation.html"] {
         assert!(folder.path().join("mine").join(file).is_file(), "{file} was not made");
     }

@@ -109,7 +109,7 @@ for link in ${LINKS:-steady drop}; do
             --policy "$policy_name" "${more[@]}" --interval "$interval" --deadline "$deadline" --device-speed "$speed" \
             --out "$out/$link-${way/:/-}" >"$out/table.txt" 2>"$out/offload.err" || { cat "$out/offload.err" >&2; exit 1; }
         # One table of many.
-        [ $head = no ] || columns "$out/table.txt" | head -n 1
+        [ $head = no ] || columns "$out/table.txt" | sed -n 1p
         columns "$out/table.txt" | tail -n +2
         head=no
         kill "${running[-1]}"; wait "${running[-1]}" 2>/dev/null || true
