@@ -20,7 +20,7 @@ pub struct Graph {
     pub cuts: Vec<String>,
     /// All other values that are computed on the way.
     pub others: Vec<String>,
-    /// The outputs that are not the answer, and where they branch off.
+    /// The outputs that are not the answer, and where they branch off: those that need less of the way to the answer first.
     pub branches: Vec<Branch>,
 }
 
@@ -120,11 +120,13 @@ fn separators(graph: &GraphProto, input: &str, output: &str) -> Result<(Vec<Stri
     Ok((cuts, others))
 }
 
-/// The outputs that are not the answer, each with the values at which it leaves the way to the answer.
+/// The outputs that are not the answer, each with the values at which it leaves the way to the answer. Those that need less
+/// of that way come first.
 fn branches(graph: &GraphProto, input: &str, output: &str, outputs: &[String]) -> Vec<Branch> {
     let shared = needed(graph, input, output);
     let branch = |name: &String| {
         let own = needed(graph, input, name);
+        let depth = own.intersection(&shared).count();
         let mut from = Vec::new();
         for node in graph.node.iter().filter(|node| results(node).any(|made| own.contains(made))) {
             if results(node).any(|made| shared.contains(made)) {
@@ -138,9 +140,11 @@ fn branches(graph: &GraphProto, input: &str, output: &str, outputs: &[String]) -
             from.push(name.clone());
         }
         from.dedup();
-        Branch { output: name.clone(), from }
+        (depth, Branch { output: name.clone(), from })
     };
-    outputs.iter().filter(|name| *name != output).map(branch).collect()
+    let mut branches: Vec<(usize, Branch)> = outputs.iter().filter(|name| *name != output).map(branch).collect();
+    branches.sort_by_key(|&(depth, _)| depth);
+    branches.into_iter().map(|(_, branch)| branch).collect()
 }
 
 /// The values on the way from `input` to `output`, both included; constants are left out.
@@ -236,7 +240,7 @@ mod tests {
 
     #[test]
     fn exits_branch_off_where_the_answer_goes_on() {
-        // x -> a -> b -> y; e -> exit from a and b, and an exit that lies on the way.
+        // x -> a -> b -> y; e -> exit from a and b, an exit that lies on the way, and one that leaves it first.
         let graph = GraphProto {
             node: vec![
                 node(&["x", "weight"], "a"),
@@ -244,12 +248,13 @@ mod tests {
                 node(&["a", "b", "weight"], "e"),
                 node(&["e"], "exit"),
                 node(&["b"], "y"),
+                node(&["a"], "soon"),
             ],
             ..GraphProto::default()
         };
-        let names = ["exit", "b", "y"].map(str::to_string);
+        let names = ["exit", "b", "y", "soon"].map(str::to_string);
         let found = branches(&graph, "x", "y", &names);
-        let expected = [("exit", vec!["a", "b"]), ("b", vec!["b"])];
+        let expected = [("soon", vec!["a"]), ("exit", vec!["a", "b"]), ("b", vec!["b"])];
         let found: Vec<_> =
             found.iter().map(|b| (b.output.as_str(), b.from.iter().map(String::as_str).collect())).collect();
         assert_eq!(found, expected);

@@ -40,7 +40,9 @@ pub fn measurements(job: &Job<'_>, measured: &Measured, times: &Times, model: &s
             logits: rows.iter().map(|row| row.exits[i].clone()).collect(),
         })
         .collect();
-    exits.sort_by(|a, b| a.seconds.total_cmp(&b.seconds));
+    let order = |exit: &Exit| job.network.graph.branches.iter().position(|branch| branch.output == exit.name);
+    exits.sort_by_key(order);
+    settle(&mut exits);
     Measurements {
         version: 1,
         model: model.to_string(),
@@ -54,6 +56,16 @@ pub fn measurements(job: &Job<'_>, measured: &Measured, times: &Times, model: &s
         inputs,
         cuts,
         exits,
+    }
+}
+
+/// Makes the times of exits agree with their order. The way to a later exit holds that to an earlier one: where it seems the
+/// shorter one, the earlier exit was disturbed while it was timed.
+fn settle(exits: &mut [Exit]) {
+    let mut way = f64::INFINITY;
+    for exit in exits.iter_mut().rev() {
+        way = way.min((exit.seconds - exit.extra).max(0.0));
+        exit.seconds = exit.seconds.min(way + exit.extra);
     }
 }
 
@@ -140,6 +152,24 @@ mod tests {
         let own =
             Coding { profile: profile.map(str::to_string), bytes: vec![bytes], ..coding(codec, "x1".into(), times) };
         Cut { name: "cut".into(), shape: vec![1], head, tail: 1.0, codings: vec![own] }
+    }
+
+    #[test]
+    fn times_of_exits_agree_with_their_order() {
+        let exit = |seconds, extra| Exit { name: String::new(), seconds, extra, logits: Vec::new() };
+        let seconds = |exits: &[Exit]| exits.iter().map(|exit| exit.seconds).collect::<Vec<_>>();
+        // In order as they are, though the first has the longer branch.
+        let mut exits = [exit(3.0, 2.0), exit(2.5, 0.5), exit(4.0, 0.5)];
+        settle(&mut exits);
+        assert_eq!(seconds(&exits), [3.0, 2.5, 4.0]);
+        // The second was disturbed; the first was not.
+        let mut exits = [exit(2.0, 1.0), exit(9.0, 1.0), exit(4.0, 1.0)];
+        settle(&mut exits);
+        assert_eq!(seconds(&exits), [2.0, 4.0, 4.0]);
+        // A branch that took longer than all of the way and itself.
+        let mut exits = [exit(1.0, 0.5), exit(1.0, 1.5)];
+        settle(&mut exits);
+        assert_eq!(seconds(&exits), [0.5, 1.0]);
     }
 
     #[test]
