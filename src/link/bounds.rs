@@ -31,12 +31,12 @@ pub struct Bounds {
     pub first: Duration,
     /// Time that a connection may be idle, or a streaming call without a message. Default 5 min.
     pub idle: Duration,
-    /// Time that a peer may take nothing of what is sent to it. Default 10 s.
+    /// Time that a peer may take nothing of what is sent to it, at its socket or of an answer. Default 10 s.
     pub stall: Duration,
     /// Time for one request, from its headers to its answer; its own deadline may be sooner. Default 10 s.
     pub request: Duration,
-    /// Time after which a request whose body has not come, or a call without a message, gives its place to another if all
-    /// are taken. Default 1 s.
+    /// Time after which a request whose body has not come or whose answer is not taken, or a call without a message, gives
+    /// its place to another if all are taken. Default 1 s.
     pub patience: Duration,
     /// Time for requests in flight to end when the server does. Default 30 s.
     pub grace: Duration,
@@ -46,6 +46,10 @@ pub struct Bounds {
 
 /// Bytes of the headers of one request.
 pub(crate) const HEADERS: u32 = 8 << 10;
+/// Largest message of a call that asks about the server or a model.
+pub(crate) const QUESTION: usize = 4 << 10;
+/// What one such call holds: its message, the buffer that it is received in, its answer.
+const ASKING: u64 = 16 << 10;
 /// Bytes that one connection holds in buffers beside its window and its headers: socket, HTTP/2 and TLS.
 const CONNECTION: u64 = 128 << 10;
 /// Copies of a message that live at the same time: as received (its buffer may be twice as long), and as a tensor.
@@ -81,14 +85,18 @@ impl Bounds {
     /// Bytes that connections and requests make the server hold at most, whatever they are:
     ///
     /// ```text
-    /// connections * (window + streams * 8 KiB + 128 KiB)
-    ///     + requests * (3 * message + 64 KiB) + calls * (3 * layers + 64 KiB)
+    /// connections * (window + streams * 24 KiB + 128 KiB)
+    ///     + requests * (3 * message + 64 KiB + 4 * answer) + calls * (3 * layers + 64 KiB + 4 * answer)
     /// ```
     ///
-    /// Beside it are the models, and for each worker what it needs to decode and run `batch` items.
-    pub fn memory(&self) -> u64 {
-        let connection = u64::from(self.window) + u64::from(self.streams) * u64::from(HEADERS) + CONNECTION;
-        let message = |bytes: usize| COPIES * bytes as u64 + STRUCTURE as u64;
+    /// with `answer = batch * (4 * classes + 8) + 1 KiB`, the scores and classes of all items of the model that has the most
+    /// `classes`. Beside it are the models, and for each worker what it needs to decode and run `batch` items.
+    pub fn memory(&self, classes: usize) -> u64 {
+        let streams = u64::from(self.streams) * (u64::from(HEADERS) + ASKING);
+        let connection = u64::from(self.window) + streams + CONNECTION;
+        let answer = self.batch as u64 * (4 * classes as u64 + 8) + 1024;
+        // One that is being made, one that is not taken, and each as a message and in its buffer.
+        let message = |bytes: usize| COPIES * bytes as u64 + STRUCTURE as u64 + 4 * answer;
         self.connections as u64 * connection
             + self.requests as u64 * message(self.message)
             + self.calls as u64 * message(self.layers)
@@ -103,7 +111,8 @@ mod tests {
     fn memory_is_the_sum_of_what_is_admitted() {
         let bounds = Bounds { message: 1000, requests: 2, calls: 6, layers: 100, ..Bounds::default() };
         let bounds = Bounds { connections: 3, streams: 4, window: 5, ..bounds };
-        let requests = 2 * (3 * 1000 + 65_536) + 6 * (3 * 100 + 65_536);
-        assert_eq!(bounds.memory(), 3 * (5 + 4 * 8192 + 131_072) + requests);
+        let answer = 4 * (16 * (4 * 10 + 8) + 1024);
+        let requests = 2 * (3 * 1000 + 65_536 + answer) + 6 * (3 * 100 + 65_536 + answer);
+        assert_eq!(bounds.memory(10), 3 * (5 + 4 * 24_576 + 131_072) + requests);
     }
 }

@@ -1,7 +1,8 @@
 //! Open connections: how many there are, how long they may idle, and which one gives way when all places are taken.
 //!
 //! A connection is guarded at its socket, below TLS and HTTP/2, so that nothing a peer sends or leaves out matters: it must
-//! bring a request in time, and take what is sent to it. When all places are taken, the connection that has brought none, or
+//! bring a request in time, and take what is sent to it: bytes at the socket, and answers, which HTTP/2 lets it hold off
+//! while its socket takes all. When all places are taken, the connection that has brought none, or
 //! that has idled longest, makes room for a new one; those with a request in flight stay.
 
 use std::collections::HashMap;
@@ -47,6 +48,8 @@ pub(crate) struct Connection {
     since: AtomicU64,
     /// Set when it must give way.
     evicted: AtomicBool,
+    /// Answers that the peer has not taken yet, and since when nothing of them.
+    owed: Mutex<HashMap<u64, Instant>>,
     waker: Mutex<Option<Waker>>,
     table: Arc<Connections>,
 }
@@ -94,6 +97,7 @@ impl Connections {
             requests: AtomicU64::new(0),
             since: AtomicU64::new(self.now()),
             evicted: AtomicBool::new(false),
+            owed: Mutex::default(),
             waker: Mutex::default(),
             table: self.clone(),
         });
@@ -136,6 +140,25 @@ impl Connection {
         Busy(self.clone())
     }
 
+    /// Marks an answer that the peer has to take, until the result is dropped.
+    pub fn owes(self: &Arc<Self>) -> Owed {
+        let id = self.table.next.fetch_add(1, Relaxed);
+        self.owed().insert(id, Instant::now());
+        Owed { id, connection: self.clone() }
+    }
+
+    /// Ends the connection: its peer does not take what is sent to it.
+    pub fn cut(&self) {
+        if !self.evicted.swap(true, Relaxed) {
+            self.table.metrics.closed.with_label_values(&["stalled"]).inc();
+        }
+        self.wake();
+    }
+
+    fn owed(&self) -> MutexGuard<'_, HashMap<u64, Instant>> {
+        self.owed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn wake(&self) {
         if let Some(waker) = self.waker.lock().unwrap_or_else(PoisonError::into_inner).take() {
             waker.wake();
@@ -160,6 +183,13 @@ impl Connection {
 /// A request in flight on a connection.
 pub(crate) struct Busy(Arc<Connection>);
 
+impl Busy {
+    /// The connection that the request came by.
+    pub fn connection(&self) -> &Arc<Connection> {
+        &self.0
+    }
+}
+
 impl Drop for Busy {
     fn drop(&mut self) {
         self.0.since.store(self.0.table.now(), Relaxed);
@@ -167,6 +197,25 @@ impl Drop for Busy {
             // The time from which it idles has changed.
             self.0.wake();
         }
+    }
+}
+
+/// An answer that the peer has not taken yet.
+pub(crate) struct Owed {
+    id: u64,
+    connection: Arc<Connection>,
+}
+
+impl Owed {
+    /// Says that the peer has taken a part of it.
+    pub fn taken(&self) {
+        self.connection.owed().insert(self.id, Instant::now());
+    }
+}
+
+impl Drop for Owed {
+    fn drop(&mut self) {
+        self.connection.owed().remove(&self.id);
     }
 }
 
@@ -199,18 +248,18 @@ impl Guarded {
             if connection.evicted.load(Relaxed) {
                 return Err(io::Error::new(io::ErrorKind::ConnectionAborted, "another connection needs the place"));
             }
-            let stall = connection.table.bounds.stall;
+            let stalled = self.stalled.into_iter().chain(connection.owed().values().copied()).min();
+            let stalled = stalled.map(|since| since + connection.table.bounds.stall);
             let limit = connection.limit();
-            let limit = self.stalled.map_or(limit, |since| limit.min(since + stall));
+            let limit = stalled.map_or(limit, |stalled| limit.min(stalled));
             if self.timer.deadline() != limit {
                 self.timer.as_mut().reset(limit);
             }
             if self.timer.as_mut().poll(cx).is_pending() {
                 return Ok(());
             }
-            if connection.limit() <= Instant::now() || self.stalled.is_some_and(|since| since + stall <= Instant::now())
-            {
-                let reason = if self.stalled.is_some() { "stalled" } else { "idle" };
+            if limit <= Instant::now() {
+                let reason = if stalled == Some(limit) { "stalled" } else { "idle" };
                 connection.table.metrics.closed.with_label_values(&[reason]).inc();
                 return Err(io::Error::new(
                     io::ErrorKind::TimedOut,

@@ -1,22 +1,25 @@
-//! The door: what comes in is counted, has a place and a time, or is told to come again.
+//! The door: what comes in is counted, has a place and a time, or is told to come again. An answer has a place too, until its
+//! client has taken it.
 
 use std::convert::Infallible;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use hyper::body::{Frame, SizeHint};
 use prometheus::IntGauge;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use tonic::body::Body;
 use tonic::codegen::http::{HeaderMap, Request, Response};
-use tonic::codegen::{BoxFuture, Service};
+use tonic::codegen::{BoxFuture, Bytes, Service};
 use tonic::server::NamedService;
 use tonic::transport::server::TlsConnectInfo;
 use tonic::{Code, Status};
 
 use super::bounds::Bounds;
-use super::connections::{Busy, Peer};
+use super::connections::{Busy, Connection, Owed, Peer};
 use super::metrics::Metrics;
 use super::retry::with_hint;
 
@@ -24,11 +27,17 @@ use super::retry::with_hint;
 const HANDOVER: Duration = Duration::from_millis(100);
 /// So much before the deadline the answer that it has passed is sent.
 const EARLY: Duration = Duration::from_millis(2);
+/// Longest time that a client's own deadline is away.
+const FAR: Duration = Duration::from_secs(365 * 24 * 3600);
+/// Bytes of an answer that are given to HTTP/2 at once: that the next ones are asked for shows that the peer takes them.
+const PIECE: usize = 4 << 10;
 
-/// The places of a server: for requests, and for open streaming calls.
+/// The places of a server: for requests, for answers, and for open streaming calls.
 pub(crate) struct Gate {
     /// For requests that are being received, wait or run.
     pub requests: Places,
+    /// For answers that are not taken yet.
+    pub answers: Places,
     /// For streaming calls.
     pub calls: Places,
 }
@@ -38,8 +47,8 @@ pub(crate) struct Places {
     free: Arc<Semaphore>,
     most: usize,
     taken: Mutex<Vec<Weak<Ticket>>>,
-    /// Most time for a request.
-    time: Duration,
+    /// Most time for a request; for a call as long as its client says.
+    time: Option<Duration>,
     patience: Duration,
     count: IntGauge,
 }
@@ -50,22 +59,36 @@ pub(crate) struct Ticket {
     pub deadline: Instant,
     /// True if the request said so itself.
     pub has_deadline: bool,
-    /// Since when a message is being waited for; `None` while there is nothing to wait for.
-    waits: Mutex<Option<Instant>>,
+    /// Since when the client is being waited for; `None` while it is not.
+    waits: Mutex<Option<(Instant, For)>>,
     evicted: Notify,
     count: IntGauge,
     _place: OwnedSemaphorePermit,
-    _busy: Option<Busy>,
+    busy: Option<Busy>,
+}
+
+/// What a client is waited for.
+#[derive(Clone, Copy, PartialEq)]
+pub(crate) enum For {
+    /// To send the rest of a message, or the next one.
+    Message,
+    /// To take an answer.
+    Taking,
 }
 
 impl Ticket {
-    /// Says whether a message is being waited for from now on: such a request may lose its place.
-    pub fn waits(&self, waits: bool) {
-        *self.waits.lock().unwrap_or_else(PoisonError::into_inner) = waits.then(Instant::now);
+    /// Says what the client is waited for from now on, if for anything: such a request may lose its place.
+    pub fn waits(&self, what: Option<For>) {
+        *self.waits.lock().unwrap_or_else(PoisonError::into_inner) = what.map(|what| (Instant::now(), what));
     }
 
-    fn waits_since(&self) -> Option<Instant> {
+    fn waits_since(&self) -> Option<(Instant, For)> {
         *self.waits.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The connection that the request came by.
+    pub fn connection(&self) -> Option<Arc<Connection>> {
+        self.busy.as_ref().map(|busy| busy.connection().clone())
     }
 
     /// Waits until the place is taken back; the status says why.
@@ -90,17 +113,19 @@ impl Gate {
             free: Arc::new(Semaphore::new(most)),
             most,
             taken: Mutex::default(),
-            time: bounds.request,
+            time: None,
             patience: bounds.patience,
             count: count.clone(),
         };
-        let requests = places(bounds.requests, &metrics.in_flight);
-        Arc::new(Gate { requests, calls: places(bounds.calls, &metrics.open_calls) })
+        let requests = Places { time: Some(bounds.request), ..places(bounds.requests, &metrics.in_flight) };
+        // Most answers are taken at once: who takes none need not be waited for.
+        let answers = Places { patience: Duration::ZERO, ..places(bounds.requests, &metrics.untaken) };
+        Arc::new(Gate { requests, answers, calls: places(bounds.calls, &metrics.open_calls) })
     }
 }
 
 impl Places {
-    /// A place; if there is none, that which has waited longest for a message, if for longer than patience allows.
+    /// A place; if there is none, that of the client which has been waited for longest, if for longer than patience allows.
     pub async fn enter(&self, timeout: Option<Duration>, busy: Option<Busy>) -> Result<Arc<Ticket>, Status> {
         let place = match self.free.clone().try_acquire_owned() {
             Ok(place) => Some(place),
@@ -116,14 +141,15 @@ impl Places {
             return Err(with_hint(status, Duration::from_millis(50)));
         };
         let now = Instant::now();
+        let time = self.time.into_iter().chain(timeout).min().unwrap_or(FAR).min(FAR);
         let ticket = Arc::new(Ticket {
-            deadline: now + timeout.unwrap_or(self.time).min(self.time),
+            deadline: now + time,
             has_deadline: timeout.is_some(),
-            waits: Mutex::new(Some(now)),
+            waits: Mutex::new(Some((now, For::Message))),
             evicted: Notify::new(),
             count: self.count.clone(),
             _place: place,
-            _busy: busy,
+            busy,
         });
         self.count.inc();
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
@@ -137,13 +163,69 @@ impl Places {
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         let waiting = taken.iter().enumerate().filter_map(|(i, ticket)| {
             let ticket = ticket.upgrade()?;
-            Some((ticket.waits_since()?, i, ticket))
+            let (since, what) = ticket.waits_since()?;
+            Some((since, what, i, ticket))
         });
         let longest = waiting.min_by_key(|(since, ..)| *since).filter(|(since, ..)| since.elapsed() >= self.patience);
-        let Some((_, i, ticket)) = longest else { return false };
+        let Some((_, what, i, ticket)) = longest else { return false };
         taken.swap_remove(i);
         ticket.evicted.notify_one();
+        // HTTP/2 keeps an answer until the peer takes it or its connection ends.
+        if let (For::Taking, Some(connection)) = (what, ticket.connection()) {
+            connection.cut();
+        }
         true
+    }
+}
+
+/// The body of an answer, which has a place and which its connection owes until the peer has taken it.
+struct Answered {
+    body: Body,
+    /// What is left of a frame.
+    rest: Bytes,
+    owed: Option<Owed>,
+    ticket: Arc<Ticket>,
+}
+
+impl Answered {
+    fn body(body: Body, connection: Option<&Arc<Connection>>, ticket: Arc<Ticket>) -> Body {
+        let answered = Answered { body, rest: Bytes::new(), owed: connection.map(Connection::owes), ticket };
+        answered.progress();
+        Body::new(answered)
+    }
+
+    fn progress(&self) {
+        if let Some(owed) = &self.owed {
+            owed.taken();
+        }
+        self.ticket.waits(Some(For::Taking));
+    }
+}
+
+impl hyper::body::Body for Answered {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let this = self.get_mut();
+        this.progress();
+        if this.rest.is_empty() {
+            let Some(frame) = ready!(Pin::new(&mut this.body).poll_frame(cx)?) else { return Poll::Ready(None) };
+            match frame.into_data() {
+                Ok(data) => this.rest = data,
+                Err(other) => return Poll::Ready(Some(Ok(other))),
+            }
+        }
+        let piece = this.rest.split_to(this.rest.len().min(PIECE));
+        Poll::Ready(Some(Ok(Frame::data(piece))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.rest.is_empty() && self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::default()
     }
 }
 
@@ -152,15 +234,16 @@ impl Places {
 pub(crate) struct Door<S> {
     inner: S,
     streaming: S,
+    questions: S,
     gate: Arc<Gate>,
     bounds: Arc<Bounds>,
     metrics: Metrics,
 }
 
 impl<S> Door<S> {
-    /// A door before a service, and the same with another limit on messages for streaming calls.
-    pub fn new([inner, streaming]: [S; 2], gate: Arc<Gate>, bounds: &Bounds, metrics: &Metrics) -> Self {
-        Door { inner, streaming, gate, bounds: Arc::new(bounds.clone()), metrics: metrics.clone() }
+    /// A door before a service, and the same with other limits on messages for streaming calls and for questions.
+    pub fn new([inner, streaming, questions]: [S; 3], gate: Arc<Gate>, bounds: &Bounds, metrics: &Metrics) -> Self {
+        Door { inner, streaming, questions, gate, bounds: Arc::new(bounds.clone()), metrics: metrics.clone() }
     }
 }
 
@@ -183,7 +266,7 @@ where
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let mut door = self.clone();
-        // The service that is ready is the one that is called; the other one is always ready.
+        // The service that is ready is the one that is called; the others are always ready.
         std::mem::swap(&mut door.inner, &mut self.inner);
         Box::pin(async move {
             let started = Instant::now();
@@ -211,15 +294,16 @@ where
 {
     /// Runs a request in its place and its time.
     async fn admitted(&mut self, mut request: Request<Body>, method: &str) -> Result<Response<Body>, Status> {
-        let busy = peer(&request).map(|peer| peer.connection.begin());
+        let connection = peer(&request).map(|peer| peer.connection.clone());
+        let busy = connection.as_ref().map(Connection::begin);
         let timeout = timeout(request.headers());
         let (ticket, service) = match method {
             "ModelInfer" => (self.gate.requests.enter(timeout, busy).await?, &mut self.inner),
             "ModelStreamInfer" => (self.gate.calls.enter(timeout, busy).await?, &mut self.streaming),
             _ => {
-                // Questions are small, and are answered when the server is full too.
+                // Questions and what is said to them are small, and they are answered when the server is full too.
                 let time = timeout.unwrap_or(self.bounds.request).min(self.bounds.request);
-                return match tokio::time::timeout(time, self.inner.call(request)).await {
+                return match tokio::time::timeout(time, self.questions.call(request)).await {
                     Ok(response) => response.map_err(|never| match never {}),
                     Err(_) => Err(Status::deadline_exceeded("the request did not come in its time")),
                 };
@@ -227,14 +311,20 @@ where
         };
         request.extensions_mut().insert(ticket.clone());
         let time = ticket.deadline.checked_sub(EARLY).unwrap_or(ticket.deadline);
-        tokio::select! {
+        let response: Response<Body> = tokio::select! {
             biased;
-            response = service.call(request) => response.map_err(|never| match never {}),
-            status = ticket.evicted() => Err(status),
+            response = service.call(request) => response.unwrap_or_else(|never| match never {}),
+            status = ticket.evicted() => return Err(status),
             () = tokio::time::sleep_until(time) => {
-                Err(Status::deadline_exceeded("the answer was not ready in the time that there was"))
+                return Err(Status::deadline_exceeded("the answer was not ready in the time that there was"));
             }
+        };
+        // The answers of a streaming call are in the place of the call.
+        if method != "ModelInfer" || response.headers().contains_key(Status::GRPC_STATUS) {
+            return Ok(response);
         }
+        let place = self.gate.answers.enter(None, connection.as_ref().map(Connection::begin)).await?;
+        Ok(response.map(|body| Answered::body(body, connection.as_ref(), place)))
     }
 }
 
@@ -340,7 +430,7 @@ mod tests {
             let gate = Gate::new(&Bounds { requests: 2, patience, ..Bounds::default() }, &Metrics::new().unwrap());
             let gate = &gate.requests;
             let read = gate.enter(None, None).await.unwrap();
-            read.waits(false);
+            read.waits(None);
             let slow = gate.enter(None, None).await.unwrap();
             let waits = tokio::spawn(async move {
                 let status = slow.evicted().await;

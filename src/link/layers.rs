@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 
-use super::door::{Ticket, name, too_large};
+use super::door::{For, Ticket, name, too_large};
 use super::model::Model;
 use super::pool::Answer;
 use super::proto::infer_parameter::ParameterChoice;
@@ -37,17 +37,23 @@ pub(crate) fn serve(
     messages: Streaming<ModelInferRequest>,
     ticket: Arc<Ticket>,
 ) -> ReceiverStream<Result<ModelStreamInferResponse, Status>> {
-    let (sender, receiver) = mpsc::channel(4);
+    let (sender, receiver) = mpsc::channel(1);
     tokio::spawn(async move {
-        let metrics = service.metrics.clone();
         let end = tokio::select! {
             end = answer_all(&service, messages, &sender, &ticket) => end,
+            // What it waits for is not run for a client that has gone.
+            () = sender.closed() => Err(gone()),
             status = ticket.evicted() => Err(status),
         };
         let code = end.as_ref().err().map_or(tonic::Code::Ok, Status::code);
-        metrics.ended.with_label_values(&[name(code)]).inc();
-        if let Err(status) = end {
-            let _ = tokio::time::timeout(service.bounds.stall, sender.send(Err(status))).await;
+        service.metrics.ended.with_label_values(&[name(code)]).inc();
+        let Err(status) = end else { return };
+        // The place is free for another; the last word need not be taken at once.
+        let connection = ticket.connection();
+        drop(ticket);
+        let told = tokio::time::timeout(service.bounds.stall, sender.send(Err(status))).await;
+        if let (Err(_), Some(connection)) = (told, connection) {
+            connection.cut();
         }
     });
     ReceiverStream::new(receiver)
@@ -72,21 +78,23 @@ async fn answer_all(
     let mut open: HashMap<String, Open> = HashMap::new();
     let mut ending = service.ending.clone();
     for count in 0.. {
-        ticket.waits(true);
+        ticket.waits(Some(For::Message));
         let idle = Instant::now() + service.bounds.idle;
-        let limit = if ticket.has_deadline { idle.min(ticket.deadline) } else { idle };
+        let (limit, late) = match ticket.has_deadline && ticket.deadline < idle {
+            true => (ticket.deadline, "the deadline of the call has passed"),
+            false => (idle, "no message came in time"),
+        };
         let message = tokio::select! {
             message = messages.message() => message.map_err(received)?,
-            () = sender.closed() => return Ok(()),
             _ = ending.wait_for(|ending| *ending) => {
                 return Err(Status::unavailable("the server is ending: try another replica"));
             }
             () = tokio::time::sleep_until(limit) => {
-                return Err(Status::deadline_exceeded("no message came in time"));
+                return Err(Status::deadline_exceeded(late));
             }
         };
         let Some(mut request) = message else { return Ok(()) };
-        ticket.waits(false);
+        ticket.waits(None);
         let id = request.id.clone();
         let response = match answer(service, &mut request, &mut open, count, ticket).await {
             Ok(None) => continue,
@@ -99,9 +107,10 @@ async fn answer_all(
                 }
             }
         };
+        ticket.waits(Some(For::Taking));
         match tokio::time::timeout(service.bounds.stall, sender.send(Ok(response))).await {
             Ok(Ok(())) => {}
-            Ok(Err(_)) => return Ok(()),
+            Ok(Err(_)) => return Err(gone()),
             Err(_) => return Err(Status::deadline_exceeded("the answers are not read")),
         }
     }
@@ -110,7 +119,16 @@ async fn answer_all(
 
 /// The status of a message that could not be received.
 fn received(status: Status) -> Status {
-    if status.code() == tonic::Code::OutOfRange { too_large(&status) } else { status }
+    match status.code() {
+        tonic::Code::OutOfRange => too_large(&status),
+        // The call was reset, or its connection broke.
+        _ if std::error::Error::source(&status).is_some() => gone(),
+        _ => status,
+    }
+}
+
+fn gone() -> Status {
+    Status::cancelled("the client has gone")
 }
 
 /// The response to one message, if it needs one.
@@ -122,7 +140,7 @@ async fn answer(
     ticket: &Ticket,
 ) -> Result<Option<ModelInferResponse>, Status> {
     let place = service.gate.requests.enter(None, None).await?;
-    place.waits(false);
+    place.waits(None);
     let deadline = if ticket.has_deadline { place.deadline.min(ticket.deadline) } else { place.deadline };
     let more = flag(request, "more")?;
     let threshold = probability(request, "threshold")?.unwrap_or(service.threshold);

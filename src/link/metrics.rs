@@ -33,6 +33,7 @@ pub(crate) struct Metrics {
     pub in_flight: IntGauge,
     /// Open streaming calls.
     pub open_calls: IntGauge,
+    pub untaken: IntGauge,
     /// Requests that wait for a worker.
     pub queue: IntGauge,
     /// Open connections.
@@ -94,6 +95,7 @@ impl Metrics {
             dropped: counter("narrows_dropped_total", "Requests dropped before their turn.", &["reason"])?,
             in_flight: gauge("narrows_in_flight", "Requests between door and answer.")?,
             open_calls: gauge("narrows_open_calls", "Open streaming calls.")?,
+            untaken: gauge("narrows_untaken_answers", "Answers that their clients have not taken yet.")?,
             queue: gauge("narrows_queue_depth", "Requests that wait for a worker.")?,
             connections: gauge("narrows_connections", "Open connections.")?,
             closed: counter("narrows_connections_closed_total", "Connections closed by the server.", &["reason"])?,

@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::{Certificate, ServerTlsConfig};
 
-use super::bounds::{Bounds, HEADERS};
+use super::bounds::{Bounds, HEADERS, QUESTION};
 use super::connections::{Connections, Guarded};
 use super::door::{Door, Gate};
 use super::http;
@@ -106,6 +106,11 @@ impl Server {
         Ok(())
     }
 
+    /// Bytes that connections and requests make it hold at most, see [`Bounds::memory`].
+    pub fn memory(&self) -> u64 {
+        self.bounds.memory(self.models.iter().map(|model| model.tail.classes()).max().unwrap_or(0))
+    }
+
     /// The metrics as text, as /metrics has them.
     pub fn metrics(&self) -> impl Fn() -> String + Send + Sync + 'static {
         let metrics = self.metrics.clone();
@@ -156,7 +161,7 @@ impl Server {
             threshold,
         });
         let calls = |most| GrpcInferenceServiceServer::new(service.clone()).max_decoding_message_size(most);
-        let door = Door::new([bounds.message, bounds.layers].map(calls), gate, &bounds, &counts);
+        let door = Door::new([bounds.message, bounds.layers, QUESTION].map(calls), gate, &bounds, &counts);
         let side = metrics.map(|listener| tokio::spawn(http::serve(listener, counts.clone(), ready.clone())));
         ready.store(true, Relaxed);
         counts.ready.set(1);

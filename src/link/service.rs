@@ -107,7 +107,7 @@ impl GrpcInferenceService for Arc<Service> {
 
     async fn model_infer(&self, request: Request<ModelInferRequest>) -> Result<Response<ModelInferResponse>, Status> {
         let ticket = ticket(&request)?;
-        ticket.waits(false);
+        ticket.waits(None);
         let mut request = request.into_inner();
         let refused = |status: &Status| tracing::debug!(code = ?status.code(), error = status.message(), "refused");
         self.infer(&mut request, &ticket).await.inspect_err(refused).map(Response::new)

@@ -43,14 +43,21 @@ impl Worker {
         }
     }
 
+    /// Decodes jobs for one model, and runs its tail on as many of them at once as it may: how many items a stream holds is
+    /// known when it is decoded.
     fn serve(&mut self, jobs: Vec<Job>) {
         let model = jobs[0].model.clone();
-        let mut decoded = Vec::with_capacity(jobs.len());
+        let mut decoded: Vec<Decoded> = Vec::with_capacity(jobs.len());
         for job in jobs {
             let started = Instant::now();
             let queue = started.duration_since(job.queued).as_secs_f64();
             match self.decode(&model, job.data) {
                 Ok(batch) => {
+                    let rows: usize =
+                        decoded.iter().map(|job| &job.batch).chain([&batch]).map(|batch| batch.shape()[0]).sum();
+                    if rows > self.shared.bounds.batch {
+                        self.run_all(&model, std::mem::take(&mut decoded));
+                    }
                     let times = Times { queue, decode: started.elapsed().as_secs_f64(), tail: 0.0 };
                     decoded.push(Decoded { batch, times, reply: job.reply });
                 }
@@ -60,11 +67,15 @@ impl Worker {
                 }
             }
         }
-        if decoded.is_empty() {
-            return;
+        if !decoded.is_empty() {
+            self.run_all(&model, decoded);
         }
+    }
+
+    /// Runs the tail on what was decoded, and answers.
+    fn run_all(&self, model: &Model, decoded: Vec<Decoded>) {
         let started = Instant::now();
-        let outcome = answers(&model, &decoded);
+        let outcome = answers(model, &decoded);
         let tail = started.elapsed().as_secs_f64();
         let metrics = &self.shared.metrics;
         let rows: usize = decoded.iter().map(|job| job.batch.shape()[0]).sum();

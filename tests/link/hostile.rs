@@ -4,10 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
+use narrows::link::proto::ModelInferRequest;
 use narrows::link::{Bounds, Client, ClientOptions, Data, Layer};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use crate::raw::*;
 use crate::support::*;
 
 /// Most bytes of a message, requests, calls, connections: small, so that all of them are reached.
@@ -17,36 +19,6 @@ const BOUNDS: [&str; 8] =
 /// How long the attack lasts: a few seconds, or `NARROWS_HOSTILE_SECONDS`.
 fn seconds() -> u64 {
     std::env::var("NARROWS_HOSTILE_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(5)
-}
-
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
-    let mut bytes = (payload.len() as u32).to_be_bytes()[1..].to_vec();
-    bytes.extend([kind, flags]);
-    bytes.extend(stream.to_be_bytes());
-    bytes.extend(payload);
-    bytes
-}
-
-/// A request's headers without compression: literal fields that are not indexed.
-fn headers(path: &str) -> Vec<u8> {
-    let mut block = Vec::new();
-    for (name, value) in [
-        (":method", "POST"),
-        (":scheme", "http"),
-        (":path", path),
-        (":authority", "x"),
-        ("content-type", "application/grpc"),
-        ("te", "trailers"),
-    ] {
-        block.push(0);
-        for text in [name, value] {
-            block.push(text.len() as u8);
-            block.extend(text.as_bytes());
-        }
-    }
-    block
 }
 
 /// Writes until the peer has had enough, or for so long.
@@ -67,13 +39,15 @@ impl Random {
     }
 }
 
-const INFER: &str = "/inference.GRPCInferenceService/ModelInfer";
-const STREAM: &str = "/inference.GRPCInferenceService/ModelStreamInfer";
+/// A request that is answered.
+fn good() -> ModelInferRequest {
+    ModelInferRequest { model_name: "demo".into(), ..streams(&[stream(1)]) }
+}
 
 /// One hostile connection.
 async fn attack(address: &str, kind: u64, random: &mut Random) -> std::io::Result<()> {
     let mut socket = TcpStream::connect(address).await?;
-    match kind % 9 {
+    match kind % 11 {
         // Random bytes, with the right beginning or without it.
         0 => drop(write(&mut socket, &random.bytes(4096)).await),
         1 => drop(write(&mut socket, &[PREFACE, &frame(4, 0, 0, &[]), &random.bytes(4096)].concat()).await),
@@ -92,8 +66,8 @@ async fn attack(address: &str, kind: u64, random: &mut Random) -> std::io::Resul
             }
         }
         // Many requests whose messages begin, claim much, and never end; nothing of the answers is read.
-        4 | 5 => {
-            let path = if kind.is_multiple_of(2) { INFER } else { STREAM };
+        4 | 5 | 8 => {
+            let path = [INFER, STREAM, READY][kind as usize % 11 % 3];
             let mut bytes = [PREFACE.to_vec(), frame(4, 0, 0, &[])].concat();
             for stream in 0..40u32 {
                 bytes.extend(frame(1, 4, 2 * stream + 1, &headers(path)));
@@ -118,6 +92,13 @@ async fn attack(address: &str, kind: u64, random: &mut Random) -> std::io::Resul
                 bytes.extend(frame(9, 0, 1, &[&[0, 1, b'a', 127, 128, 120][..], &[b'x'; 15_000]].concat()));
             }
             write(&mut socket, &bytes).await;
+        }
+        // Good requests whose answers HTTP/2 is not let send.
+        9 => {
+            let requests: Vec<u8> = (0..20).flat_map(|i| whole(2 * i + 1, INFER, &good())).collect();
+            let bytes = [PREFACE, &frame(4, 0, 0, &NO_WINDOW), &requests].concat();
+            write(&mut socket, &bytes).await;
+            tokio::time::sleep(Duration::from_secs(2)).await;
         }
         // Pings and settings, none of whose answers are read.
         _ => {
@@ -235,13 +216,13 @@ async fn hostile_clients_neither_stop_the_service_nor_make_it_grow() {
         slowest,
         base as f64 / (1 << 20) as f64,
         most as f64 / (1 << 20) as f64,
-        bounds.memory() as f64 / (1 << 20) as f64
+        bounds.memory(10) as f64 / (1 << 20) as f64
     );
     assert!(answers > 10 && opened > 300, "{answers} answers, {opened} hostile connections");
     assert!(
-        most - base <= bounds.memory(),
+        most - base <= bounds.memory(10),
         "{base} bytes before, {most} at most, {} more are admitted",
-        bounds.memory()
+        bounds.memory(10)
     );
     for attacker in attackers {
         attacker.await.unwrap();

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use narrows::link::proto::infer_parameter::ParameterChoice;
 use narrows::link::proto::{InferParameter, ModelInferRequest};
-use narrows::link::{Client, ClientOptions, Data, Layer, Output, Reply};
+use narrows::link::{Bounds, Client, ClientOptions, Data, Layer, Output, Reply};
 use narrows::{Encoder, Info, Quality};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -168,4 +168,52 @@ async fn layers_of_several_streams_may_be_mixed_but_not_without_end() {
     };
     assert_eq!(status.code(), Code::ResourceExhausted, "{status}");
     assert!(status.message().contains("262144"), "{status}");
+}
+
+#[tokio::test]
+async fn a_call_lasts_as_long_as_its_client_says() {
+    // The bound is on a request, not on a call that brings many.
+    let bounds = Bounds { request: Duration::from_millis(300), ..Bounds::default() };
+    let server = Running::start(bounds, None).await;
+    for (timeout, lasts) in [("60S", true), ("300m", false)] {
+        let (sender, receiver) = mpsc::channel(1);
+        let mut request = tonic::Request::new(ReceiverStream::new(receiver));
+        request.metadata_mut().insert("grpc-timeout", timeout.parse().unwrap());
+        let mut client = server.connect().await;
+        let mut answers = client.model_stream_infer(request).await.unwrap().into_inner();
+        let mut last = Ok(None);
+        for _ in 0..6 {
+            // A call that has ended takes none.
+            let _ = sender.send(streams(&[stream(1)])).await;
+            last = answers.message().await;
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        assert_eq!(matches!(last, Ok(Some(_))), lasts, "{timeout}: {last:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_a_client_has_left_behind_is_not_run() {
+    let server = Running::small().await;
+    server.sums.close();
+    let running = {
+        let client = client(&server);
+        let data = Data::Bytes(vec![stream(1).into()]);
+        tokio::spawn(async move { client.infer("sums", "stream", &data).await })
+    };
+    let read = "narrows_payload_bytes_count{input=\"stream\",model=\"sums\"}";
+    until("a worker has the first", || server.metric(read) == 1.0 && server.metric("narrows_queue_depth") == 0.0).await;
+    let left = {
+        let client = client(&server);
+        let how = Layer { threshold: None, patience: Duration::from_secs(60) };
+        tokio::spawn(async move { client.stream("sums", "stream", &[stream(2).into()], how).await })
+    };
+    until("the second waits", || server.metric("narrows_queue_depth") == 1.0).await;
+    left.abort();
+    until("its call has ended", || server.metric("narrows_streaming_calls_ended_total{code=\"CANCELLED\"}") == 1.0)
+        .await;
+    server.sums.open();
+    running.await.unwrap().unwrap();
+    until("it is dropped", || server.metric("narrows_dropped_total{reason=\"gone\"}") == 1.0).await;
+    assert_eq!(server.sums.runs.lock().unwrap().len(), 1);
 }

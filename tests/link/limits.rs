@@ -11,6 +11,7 @@ use tonic::codegen::{Bytes, Service, http};
 use tonic::transport::Channel;
 use tonic::{Code, Request, Status};
 
+use crate::raw::*;
 use crate::support::*;
 
 #[tokio::test]
@@ -215,4 +216,93 @@ async fn a_server_that_ends_answers_what_is_in_flight_and_tells_open_calls() {
     alone.await.unwrap().unwrap();
     assert_eq!(server.sums.runs.lock().unwrap().len(), 3);
     server.ended().await;
+}
+
+#[tokio::test]
+async fn a_question_brings_no_large_message() {
+    let server = Running::start(Bounds::default(), None).await;
+    let claims = |i| [frame(1, 4, i, &headers(READY)), frame(0, 0, i, &[0, 0, 15, 0, 0])].concat();
+    let requests: Vec<u8> = (0..20).flat_map(|i| claims(2 * i + 1)).collect();
+    let _socket = connection(&server.address, &[], &requests).await;
+    let refused = "narrows_calls_total{code=\"RESOURCE_EXHAUSTED\",method=\"ModelReady\"}";
+    until("all are refused before it comes", || server.metric(refused) == 20.0).await;
+}
+
+/// As many requests as may be in flight, from a peer that takes no answer.
+async fn untaken(server: &Running, requests: u32) -> tokio::net::TcpStream {
+    let requests: Vec<u8> = (0..requests).flat_map(|i| whole(2 * i + 1, INFER, &streams(&[stream(1)]))).collect();
+    connection(&server.address, &NO_WINDOW, &requests).await
+}
+
+#[tokio::test]
+async fn a_peer_that_takes_no_answer_is_cut_off() {
+    let bounds = Bounds { requests: 3, stall: Duration::from_millis(300), ..Bounds::default() };
+    let server = Running::start(bounds, None).await;
+    let mut socket = untaken(&server, 3).await;
+    until("the answers are there", || server.metric("narrows_items_total{model=\"sums\"}") == 3.0).await;
+    until("they have places", || server.metric("narrows_untaken_answers") == 3.0).await;
+    assert_eq!(until_end(&mut socket).await, 0);
+    assert_eq!(server.metric("narrows_connections_closed_total{reason=\"stalled\"}"), 1.0);
+    until("the places are free", || server.metric("narrows_untaken_answers") == 0.0).await;
+    // The same on a streaming call.
+    let requests = whole(1, STREAM, &streams(&[stream(1)]));
+    let more = whole(1, STREAM, &streams(&[stream(2)]));
+    let head = frame(1, 4, 1, &headers(STREAM)).len();
+    let unended = |bytes: &[u8]| {
+        let mut bytes = bytes[head..].to_vec();
+        bytes[4] = 0;
+        bytes
+    };
+    let bytes = [&requests[..head], &unended(&requests), &unended(&more), &unended(&more), &unended(&more)].concat();
+    let mut socket = connection(&server.address, &NO_WINDOW, &bytes).await;
+    assert_eq!(until_end(&mut socket).await, 0);
+    assert_eq!(server.metric("narrows_connections_closed_total{reason=\"stalled\"}"), 2.0);
+    until("its place is free", || server.metric("narrows_open_calls") == 0.0).await;
+    server.connect().await.model_infer(streams(&[stream(1)])).await.unwrap();
+}
+
+#[tokio::test]
+async fn answers_that_are_not_taken_give_their_places_to_others() {
+    let bounds = Bounds { requests: 2, patience: Duration::ZERO, stall: Duration::from_secs(600), ..Bounds::default() };
+    let server = Running::start(bounds, None).await;
+    let mut client = server.connect().await;
+    let mut socket = untaken(&server, 2).await;
+    until("the answers are there", || server.metric("narrows_items_total{model=\"sums\"}") == 2.0).await;
+    for _ in 0..3 {
+        client.model_infer(streams(&[stream(1)])).await.unwrap();
+    }
+    assert_eq!(until_end(&mut socket).await, 0);
+}
+
+#[tokio::test]
+async fn a_run_of_the_tail_holds_no_more_items_than_it_may() {
+    let server = Running::start(Bounds { workers: 1, batch: 16, ..Bounds::default() }, None).await;
+    let client = server.connect().await;
+    let ask = |items: usize| {
+        let features: Vec<_> = (0..items).map(feature).collect();
+        let views: Vec<_> = features.iter().map(|feature| feature.view()).collect();
+        let batch = ndarray::concatenate(ndarray::Axis(0), &views).unwrap();
+        let stream = narrows::Encoder::with_profile(profile()).encode(&batch, narrows::Quality::default()).unwrap();
+        let mut client = client.clone();
+        tokio::spawn(async move { client.model_infer(streams(&[stream])).await })
+    };
+    // One stream may hold many items; how many is not known before it is decoded.
+    for (asked, runs) in [(&[16, 16, 16][..], &[1, 16, 16, 16][..]), (&[6, 7, 8, 3], &[1, 13, 11])] {
+        server.sums.runs.lock().unwrap().clear();
+        server.sums.close();
+        let first = ask(1);
+        let read = server.metric("narrows_payload_bytes_count{input=\"stream\",model=\"sums\"}");
+        let reads = || server.metric("narrows_payload_bytes_count{input=\"stream\",model=\"sums\"}") - read;
+        until("a worker has the first", || reads() == 1.0 && server.metric("narrows_queue_depth") == 0.0).await;
+        let mut tasks = vec![first];
+        for (i, &items) in asked.iter().enumerate() {
+            tasks.push(ask(items));
+            until("it is queued", || server.metric("narrows_queue_depth") == 1.0 + i as f64).await;
+        }
+        server.sums.open();
+        for task in tasks {
+            task.await.unwrap().unwrap();
+        }
+        assert_eq!(*server.sums.runs.lock().unwrap(), runs);
+    }
 }

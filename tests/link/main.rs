@@ -7,5 +7,6 @@ mod hostile;
 mod layers;
 mod limits;
 mod processes;
+mod raw;
 mod support;
 mod tls;

@@ -186,7 +186,7 @@ pub fn run(args: &Args) -> Result<()> {
         }
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
-        tracing::info!(models = names.join(", "), workers = bounds.workers, memory_bound = bounds.memory(), "{line}");
+        tracing::info!(models = names.join(", "), workers = bounds.workers, memory_bound = server.memory(), "{line}");
         print(&line)?;
         let end = async {
             tokio::select! {
