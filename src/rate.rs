@@ -6,7 +6,8 @@ use crate::quality::{COARSEST, FINEST, Quality};
 /// The finest quality index whose stream fits the budget, found by bisection; streams grow as the
 /// index falls, but not strictly, so what is kept is the largest stream seen that fits.
 ///
-/// `at(index, out)` writes the stream of a quality index; `best` is scratch.
+/// `at(index, out)` writes the stream of a quality index; `best` is scratch. What exceeds a limit of its own, as datagrams do
+/// of which there can be no more, is over the budget too.
 pub(crate) fn to_budget(
     budget: usize,
     best: &mut Vec<u8>,
@@ -15,10 +16,14 @@ pub(crate) fn to_budget(
 ) -> Result<()> {
     at(COARSEST as i16, out)?;
     within(Quality::Bytes(budget), out.len())?;
-    bisect(COARSEST, FINEST - 1, best, out, |index, out| {
-        at(index, out)?;
-        Ok(out.len() <= budget)
-    })
+    bisect(
+        COARSEST,
+        FINEST - 1,
+        best,
+        out,
+        |index, out| Ok(fitting(at(index, out))?.is_some() && out.len() <= budget),
+    )?;
+    Ok(())
 }
 
 /// The coarsest quality index that reaches the target SQNR, by bisection.
@@ -33,25 +38,61 @@ pub(crate) fn to_sqnr(
     if target.is_nan() {
         return Err(Error::invalid("the target SQNR is not a number"));
     }
-    let reached = sqnr_at(FINEST as i16, out)?;
+    let mut at = |index: i16, out: &mut Vec<u8>| fitting(sqnr_at(index, out));
+    let (finest, reached) = match at(FINEST as i16, out)? {
+        Some(reached) => (FINEST, reached),
+        None => finest(best, out, &mut at)?,
+    };
     if reached < target {
+        let (steps, instead) = match finest {
+            FINEST => ("finest steps", "use the lossless mode"),
+            _ => ("finest steps that fit", "allow more bytes"),
+        };
         return Err(Error::invalid(format!(
-            "an SQNR of {target} dB is out of reach for this feature: the finest steps give {reached:.1} dB; \
-             use the lossless mode"
+            "an SQNR of {target} dB is out of reach for this feature: the {steps} give {reached:.1} dB; {instead}"
         )));
     }
-    bisect(FINEST, COARSEST + 1, best, out, |index, out| Ok(sqnr_at(index, out)? >= target))
+    bisect(finest, COARSEST + 1, best, out, |index, out| Ok(at(index, out)?.is_some_and(|sqnr| sqnr >= target)))?;
+    Ok(())
+}
+
+/// The finest quality index within limits, and its SQNR, where the finest of all exceeds one; `out` is left with its stream.
+fn finest(
+    best: &mut Vec<u8>,
+    out: &mut Vec<u8>,
+    mut at: impl FnMut(i16, &mut Vec<u8>) -> Result<Option<f32>>,
+) -> Result<(i32, f32)> {
+    let mut reached = f32::NEG_INFINITY;
+    let mut accepts = |index: i16, out: &mut Vec<u8>| {
+        let sqnr = at(index, out)?;
+        reached = sqnr.unwrap_or(reached);
+        Ok(sqnr.is_some())
+    };
+    if !accepts(COARSEST as i16, out)? {
+        return Err(Error::invalid("the feature does not fit at any quality: allow more bytes"));
+    }
+    let index = bisect(COARSEST, FINEST, best, out, accepts)?;
+    Ok((index, reached))
+}
+
+/// `None` in place of the error that a limit is exceeded.
+fn fitting<T>(result: Result<T>) -> Result<Option<T>> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(Error::LimitExceeded { .. }) => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 /// The last acceptable quality index between one that is acceptable, of which `out` holds the stream,
-/// and one that counts as not; `out` is left with the stream of the one that was found.
+/// and one that counts as not; `out` is left with the stream of the one that is given back.
 fn bisect(
     mut accepted: i32,
     mut refused: i32,
     best: &mut Vec<u8>,
     out: &mut Vec<u8>,
     mut accepts: impl FnMut(i16, &mut Vec<u8>) -> Result<bool>,
-) -> Result<()> {
+) -> Result<i32> {
     best.clone_from(out);
     while (accepted - refused).abs() > 1 {
         let middle = (accepted + refused).div_euclid(2);
@@ -63,7 +104,7 @@ fn bisect(
         }
     }
     out.clone_from(best);
-    Ok(())
+    Ok(accepted)
 }
 
 /// An error that says what was needed if a stream of this length is over a byte budget.

@@ -174,6 +174,64 @@ fn the_oldest_feature_makes_room() {
 }
 
 #[test]
+fn what_came_late_is_gone_before_its_number_comes_again() {
+    let profile = profile(PROFILES[0]);
+    let feature = wave(&profile.layout().shape(), 1);
+    let mut assembler = Assembler::new(profile.clone());
+    let mut encoder = Encoder::with_profile(profile);
+    let mut sent = |number| {
+        let options = Datagrams { number, parts: 2, ..Datagrams::default() };
+        encoder.datagrams(&feature, Quality::Scale(4.0), &options).unwrap()
+    };
+    // The first feature is taken, then one of its datagrams comes again.
+    let first = 65_500;
+    let late = sent(first);
+    for number in (0..300).map(|i| first.wrapping_add(i)) {
+        for datagram in sent(number) {
+            assembler.push(&datagram).unwrap();
+        }
+        assembler.take(number, Concealment::Means).unwrap();
+        if number == first {
+            assert_eq!(assembler.push(&late[0]).unwrap().missing, 1);
+        }
+        let apart = number.wrapping_sub(first);
+        assert_eq!(assembler.missing(first).is_some(), apart <= 256, "{apart}");
+    }
+}
+
+#[test]
+fn rates_are_met_within_as_many_datagrams_as_there_can_be() {
+    let profile = profile(PROFILES[0]);
+    let feature = wave(&profile.layout().shape(), 1);
+    let mut encoder = Encoder::with_profile(profile.clone());
+    let mut sent = |quality, bytes| {
+        let options = Datagrams { bytes, ..Datagrams::default() };
+        encoder.datagrams(&feature, quality, &options)
+    };
+    let sqnr = |sent: &[Vec<u8>]| {
+        let mut assembler = Assembler::new(profile.clone());
+        sent.iter().for_each(|datagram| drop(assembler.push(datagram).unwrap()));
+        let narrows::Feature::F32(made) = assembler.take(0, Concealment::Means).unwrap() else { panic!("not f32") };
+        let noise: f32 = made.iter().zip(&feature).map(|(a, b)| (a - b) * (a - b)).sum();
+        10.0 * (feature.iter().map(|x| x * x).sum::<f32>() / noise).log10()
+    };
+    // The finest steps do not fit into 255 of these.
+    let small = 30;
+    assert!(matches!(sent(Quality::Scale(1.0 / 256.0), small), Err(Error::LimitExceeded { .. })));
+    let budget = sent(Quality::Scale(8.0), small).unwrap().iter().map(|datagram| datagram.len() + 2).sum::<usize>();
+    let within = sent(Quality::Bytes(budget), small).unwrap();
+    assert!(within.iter().map(|datagram| datagram.len() + 2).sum::<usize>() <= budget);
+    let coarse = sqnr(&sent(Quality::Scale(8.0), small).unwrap());
+    assert!(sqnr(&within) > 0.9 * coarse, "{} {coarse}", sqnr(&within));
+    let reached = sqnr(&sent(Quality::Sqnr(coarse), small).unwrap());
+    assert!((coarse..coarse + 3.0).contains(&reached), "{reached} {coarse}");
+    let all = sent(Quality::Bytes(1 << 20), small).unwrap();
+    assert!(all.iter().all(|datagram| datagram.len() <= small));
+    let error = sent(Quality::Sqnr(500.0), small).unwrap_err();
+    assert!(error.to_string().contains("that fit"), "{error}");
+}
+
+#[test]
 fn options_out_of_range_are_errors() {
     let profile = profile(PROFILES[0]);
     let feature = wave(&profile.layout().shape(), 1);

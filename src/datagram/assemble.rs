@@ -24,11 +24,14 @@ use crate::transform::Blocks;
 
 /// Features that are put together at the same time.
 const FEATURES: usize = 8;
+/// So far from a new feature's number one that is not taken is not waited for any more: numbers come again after 65,536.
+const APART: u16 = 256;
 
 /// Puts features together from datagrams in any order, each any number of times.
 ///
 /// It holds up to eight features, four bytes for each of their coefficients; a datagram of a ninth drops the one whose
-/// first datagram came before the others'.
+/// first datagram came before the others'. Features whose numbers are more than 256 away from a new one are dropped, too. What
+/// comes of a feature after it was taken begins it anew: nobody can tell that from a device that counts from 0 again.
 #[derive(Debug)]
 pub struct Assembler {
     profile: Arc<Profile>,
@@ -106,6 +109,11 @@ impl Assembler {
         }
         let mut assembly = Assembly::begin(&self.profile, header, &self.limits)?;
         let received = assembly.take(&self.profile, &header, reader)?;
+        let new = assembly.header.feature;
+        self.features.retain(|held| {
+            let ahead = new.wrapping_sub(held.header.feature);
+            ahead.min(ahead.wrapping_neg()) <= APART
+        });
         if self.features.len() == FEATURES {
             self.features.pop_front();
         }

@@ -220,15 +220,21 @@ impl Lane {
     }
 
     /// Passes on what comes from one socket to another.
-    async fn pass(&self, mut from: OwnedReadHalf, to: OwnedWriteHalf, passed: &AtomicU64, lost: &AtomicU64) {
+    async fn pass(&self, from: OwnedReadHalf, to: OwnedWriteHalf, passed: &AtomicU64, lost: &AtomicU64) {
         let (sender, receiver) = mpsc::unbounded_channel();
         let deliver = tokio::spawn(deliver(receiver, to));
         let mut buffer = [0; SEGMENT];
         loop {
+            // Room is for what has come: a connection that idles holds none.
+            if from.readable().await.is_err() {
+                break;
+            }
             let Ok(mut room) = self.room.clone().acquire_many_owned(SEGMENT as u32).await else { break };
-            let count = match from.read(&mut buffer).await {
-                Ok(0) | Err(_) => break,
+            let count = match from.try_read(&mut buffer) {
+                Ok(0) => break,
                 Ok(count) => count,
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => continue,
+                Err(_) => break,
             };
             drop(room.split(SEGMENT - count));
             passed.fetch_add(count as u64, Relaxed);
@@ -318,6 +324,36 @@ mod tests {
         // Ten segments or more of 12 ms, two delays, and the answer.
         assert!(seconds >= 0.16, "{seconds}");
         assert_eq!((passed.up.load(Relaxed), passed.down.load(Relaxed)), (14_480, 1));
+    }
+
+    #[tokio::test]
+    async fn connections_that_idle_hold_no_room() {
+        let (server, listener) =
+            (TcpListener::bind("127.0.0.1:0").await.unwrap(), TcpListener::bind("127.0.0.1:0").await.unwrap());
+        let (to, at) = (server.local_addr().unwrap().to_string(), listener.local_addr().unwrap());
+        tokio::spawn(async move {
+            let mut held = Vec::new();
+            loop {
+                let (mut socket, _) = server.accept().await.unwrap();
+                held.push(tokio::spawn(async move {
+                    let mut byte = [0];
+                    while socket.read_exact(&mut byte).await.is_ok() {
+                        socket.write_all(&byte).await.unwrap();
+                    }
+                }));
+            }
+        });
+        let rate = Trace::constant(1e9).unwrap();
+        let shape = Shape { up: rate.clone(), down: rate, delay: Duration::ZERO, buffer: SEGMENT, loss: 0.0, seed: 1 };
+        tokio::spawn(async move { shape.run(listener, to, Arc::default(), std::future::pending()).await });
+        let mut sockets = Vec::new();
+        for _ in 0..3 {
+            let mut socket = TcpStream::connect(at).await.unwrap();
+            socket.write_all(&[7]).await.unwrap();
+            let answer = tokio::time::timeout(Duration::from_secs(20), socket.read_exact(&mut [0])).await;
+            assert!(answer.is_ok(), "the idle ones hold it up");
+            sockets.push(socket);
+        }
     }
 
     #[tokio::test]

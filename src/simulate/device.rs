@@ -107,9 +107,7 @@ impl Device {
         let (way, conditions, falls_back) = match (&ways.kind, &mut self.mind) {
             (Kind::Planned { falls_back, .. }, Some(mind)) => {
                 let conditions = mind.conditions(now, left, scenario);
-                let extra: f64 = ways.all[0].route.exits.iter().map(|exit| exit.extra).sum();
-                let deadline = (left - conditions.on_device(extra)).max(0.0);
-                let action = mind.planner.choose(&Conditions { deadline, ..conditions }).action;
+                let action = mind.planner.choose(&conditions).action;
                 let conditions = if left.is_finite() { conditions.cautious() } else { conditions };
                 (ways.place(action), conditions, *falls_back)
             }

@@ -294,7 +294,9 @@ impl Engine<'_> {
         let served = tail / (self.scenario.server_speed * (1.0 - self.scenario.load.at(now)));
         request.served = served;
         self.servers[request.server as usize].free -= 1;
-        self.counts.worked += served;
+        // What is worked off after the end is not of its time.
+        let end = self.scenario.seconds;
+        self.counts.worked += (now + served).min(end) - now.min(end);
         self.events.push(now + served, What::Served { request: place });
         true
     }

@@ -142,6 +142,37 @@ fn a_server_with_random_requests_is_an_m_d_1_queue() {
 }
 
 #[test]
+fn servers_that_are_asked_for_more_than_they_can_do_work_all_the_time() {
+    let full = Scenario { devices: 500, servers: 1, workers: 1, seconds: 50.0, ..scenario() };
+    let outcome = run(&full, &split(1));
+    assert!((0.99..=1.0).contains(&outcome.utilisation), "{}", outcome.utilisation);
+}
+
+#[test]
+fn exits_cost_nothing_on_a_way_that_does_not_pass_them() {
+    // Sending the image is in time, by less than the exits would take. What is sooner is often wrong.
+    let scenario = Scenario { deadline: 0.185, device_speed: 0.2, ..scenario() };
+    let with = |seed: u64, extra: f64| {
+        let mut measured = measured(seed);
+        let wrong = |(i, answer): (usize, &mut u32)| *answer = (*answer + i as u32 % 2) % 6;
+        measured.cuts[0].codings.iter_mut().for_each(|coding| coding.answers.iter_mut().enumerate().for_each(wrong));
+        measured.exits.iter_mut().for_each(|exit| (exit.seconds, exit.extra) = (exit.seconds + extra, extra));
+        measured
+    };
+    let right_in_time = |extra: f64| {
+        let first = Conditions { deadline: scenario.deadline, device_speed: 0.2, ..Conditions::default() };
+        let fit = Arc::new(with(100, extra));
+        let adaptive = Adaptive::fit(&fit, scenario.power, Goal::Accuracy, Target::loss(0.01), first).unwrap();
+        let strategy = Strategy::Adaptive(Box::new(adaptive));
+        simulate(&with(1, extra), &scenario, &strategy).unwrap().right_in_time
+    };
+    let image = run(&scenario, &fixed(Action::Input { coding: 0 })).right_in_time;
+    assert!(image > 0.8, "{image}");
+    let slow_exits = right_in_time(0.010);
+    assert!(slow_exits > image - 0.02, "{slow_exits}, sending the image {image}");
+}
+
+#[test]
 fn all_strategies_meet_the_same_requests_and_a_seed_is_an_outcome() {
     let scenario = Scenario { deadline: 0.15, ..scenario() };
     let strategies = [fixed(Action::Local), split(0), split(2), adaptive(&scenario, true)];
