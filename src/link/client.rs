@@ -172,7 +172,8 @@ impl Client {
     /// # Errors
     /// The last status, when the time for all attempts is over; `NOT_FOUND` for a model that there is not.
     pub async fn ready(&self, model: &str) -> std::result::Result<(), Status> {
-        self.attempts(|replica, time| async move {
+        // However many attempts that takes: a server that is just starting refuses connections at once.
+        self.attempts(u32::MAX, |replica, time| async move {
             let mut replica = self.0.replicas[replica].clone();
             let mut request = Request::new(ModelReadyRequest { name: model.into(), version: String::new() });
             request.set_timeout(time);
@@ -202,7 +203,7 @@ impl Client {
         };
         let bytes = message.encoded_len();
         let (reply, attempts) = self
-            .attempts(|replica, time| {
+            .attempts(self.0.options.retry.attempts, |replica, time| {
                 let mut replica = self.0.replicas[replica].clone();
                 let mut request = Request::new(message.clone());
                 request.set_timeout(time);
@@ -257,7 +258,7 @@ impl Client {
         let messages: Vec<ModelInferRequest> = (0..parts.len()).map(message).collect();
         let messages = messages.as_slice();
         let (reply, attempts) = self
-            .attempts(|replica, _| async move {
+            .attempts(self.0.options.retry.attempts, |replica, _| async move {
                 let (mut call, sent) = self.call(replica, &messages[0]).await?;
                 let reply = call.answer(messages, sent, how.patience).await?;
                 // What was answered late, or refused, is not used again: its call is dropped with what is still on it.
@@ -290,12 +291,18 @@ impl Client {
         Ok((Call { replica, sender, responses: responses.into_inner() }, sent))
     }
 
-    /// Calls one replica after the other until one answers, the time is over, or it makes no sense to go on.
-    async fn attempts<T, F>(&self, mut call: impl FnMut(usize, Duration) -> F) -> std::result::Result<(T, u32), Status>
+    /// Calls one replica after the other until one answers, the time is over, there were so many attempts, or it makes no
+    /// sense to go on.
+    async fn attempts<T, F>(
+        &self,
+        most: u32,
+        mut call: impl FnMut(usize, Duration) -> F,
+    ) -> std::result::Result<(T, u32), Status>
     where
         F: Future<Output = std::result::Result<T, Status>>,
     {
         let Shared { replicas, first, options, random, .. } = &*self.0;
+        let retry = Retry { attempts: most, ..options.retry.clone() };
         let end = Instant::now() + options.timeout;
         let mut attempt = 0;
         loop {
@@ -312,7 +319,7 @@ impl Client {
             };
             let wait = {
                 let mut random = random.lock().unwrap_or_else(PoisonError::into_inner);
-                options.retry.wait(attempt, &status, &mut random)
+                retry.wait(attempt, &status, &mut random)
             };
             let Some(wait) = wait else { return Err(status) };
             // The next one is asked first from now on, unless another call has moved on already.

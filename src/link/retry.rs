@@ -29,11 +29,11 @@ impl Default for Retry {
 impl Retry {
     /// The wait before attempt `attempt` (the first is 0), or `None` if there should be none after this status.
     ///
-    /// What a server has understood and refused is final. What says that it is overloaded, or was lost on the way, is tried
-    /// again: inference changes nothing, so that it may run twice.
+    /// What a server has understood and refused is final. What says that it is overloaded or late, or was lost on the way, is
+    /// tried again: inference changes nothing, so that it may run twice. Whether there is time is not asked here.
     pub(crate) fn wait(&self, attempt: u32, status: &Status, random: &mut Pcg32) -> Option<Duration> {
-        let again = matches!(status.code(), Code::Unavailable | Code::ResourceExhausted | Code::Aborted);
-        if !again || attempt >= self.attempts {
+        let again = [Code::Unavailable, Code::ResourceExhausted, Code::DeadlineExceeded, Code::Aborted];
+        if !again.contains(&status.code()) || attempt >= self.attempts {
             return None;
         }
         if let Some(text) = status.metadata().get(PUSHBACK) {
@@ -110,7 +110,7 @@ mod tests {
             (Status::not_found(""), false),
             (Status::failed_precondition(""), false),
             (Status::internal("said by the server"), false),
-            (Status::deadline_exceeded(""), false),
+            (Status::deadline_exceeded(""), true),
         ] {
             assert_eq!(retry.wait(1, &status, &mut random()).is_some(), again, "{status:?}");
             assert_eq!(retry.wait(retry.attempts, &status, &mut random()), None);

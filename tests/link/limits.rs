@@ -85,6 +85,31 @@ async fn a_client_that_is_told_to_come_again_does() {
 }
 
 #[tokio::test]
+async fn a_client_waits_for_a_server_that_is_starting() {
+    // A port that is free, most likely also when the server comes.
+    let address = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().to_string();
+    let retry = narrows::link::Retry { attempts: 2, ..Default::default() };
+    let servers = vec![format!("http://{address}")];
+    let client = Client::new(ClientOptions { servers, retry, ..ClientOptions::default() }).unwrap();
+    let waiting = tokio::spawn(async move { client.ready("sums").await });
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let _server = Running::start_at(&address, Bounds::default(), None).await;
+    waiting.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_replica_that_is_late_is_left_for_another() {
+    let slow = Running::start(Bounds { request: Duration::from_millis(200), ..Bounds::default() }, None).await;
+    slow.sums.close();
+    let fast = Running::small().await;
+    let servers = [&slow, &fast].map(|server| format!("http://{}", server.address)).to_vec();
+    let client = Client::new(ClientOptions { servers, ..ClientOptions::default() }).unwrap();
+    let data = Data::Bytes(vec![stream(1).into()]);
+    assert_eq!(client.infer("sums", "stream", &data).await.unwrap().attempts, 2);
+    slow.sums.open();
+}
+
+#[tokio::test]
 async fn what_is_late_is_told_so_and_not_run() {
     let bounds = Bounds { workers: 1, batch: 1, request: Duration::from_secs(1), ..Bounds::default() };
     let server = Running::start(bounds, None).await;

@@ -125,6 +125,10 @@ impl Drop for Opening {
 impl Running {
     /// Serves the small model as `sums`.
     pub async fn start(bounds: Bounds, identity: Option<Identity>) -> Running {
+        Running::start_at("127.0.0.1:0", bounds, identity).await
+    }
+
+    pub async fn start_at(address: &str, bounds: Bounds, identity: Option<Identity>) -> Running {
         let sums = Arc::new(Sums::default());
         let model = Model::tail("sums", vec![profile()], sums.clone());
         let trained = Model::tail("trained", vec![bottleneck()], Arc::new(Sums { classes: 4, ..Sums::default() }));
@@ -133,7 +137,7 @@ impl Running {
         if let Some(identity) = identity {
             server = server.identity(identity);
         }
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let listener = TcpListener::bind(address).await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let metrics = Box::new(server.metrics());
         let (stop, stopped) = oneshot::channel();
