@@ -1,5 +1,7 @@
 //! What a device draws.
 
+use crate::conditions::Conditions;
+
 /// Watts that a device draws for an image, beyond what it draws anyway.
 ///
 /// The energy of an image is `compute` while the device computes, `send` while its bytes go out, `receive` over the round
@@ -26,7 +28,16 @@ impl Default for Power {
     }
 }
 
-/// No power for ever is no energy.
-pub(crate) fn joules(watts: f64, seconds: f64) -> f64 {
-    if watts == 0.0 { 0.0 } else { watts * seconds }
+impl Power {
+    /// Joules for an image that takes the device `work` seconds on the measured machine, and the server, if bytes are sent to
+    /// it, so many: (bytes, seconds).
+    pub(crate) fn energy(&self, conditions: &Conditions, work: f64, sent: Option<(f64, f64)>) -> f64 {
+        // No power for ever is no energy.
+        let joules = |watts: f64, seconds: f64| if watts == 0.0 { 0.0 } else { watts * seconds };
+        let compute = joules(self.compute, conditions.on_device(work));
+        let Some((bytes, server)) = sent else { return compute };
+        let sending = Conditions { round_trip: 0.0, ..*conditions }.transfer(bytes);
+        let radio = joules(self.send, sending) + joules(self.receive, conditions.round_trip);
+        compute + radio + joules(self.idle, conditions.on_server(server))
+    }
 }

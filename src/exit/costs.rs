@@ -2,7 +2,7 @@
 
 use crate::conditions::Conditions;
 use crate::error::{Error, Result};
-use crate::power::{Power, joules};
+use crate::power::Power;
 
 /// What a second, a joule and a byte are worth against each other. Only their ratios matter.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -139,8 +139,8 @@ impl Route {
 
     /// What an answer at an exit takes.
     pub fn at_exit(&self, exit: usize, conditions: &Conditions, power: &Power) -> Spent {
-        let delay = conditions.on_device(self.until(exit));
-        Spent { delay, energy: power.compute * delay, bytes: 0.0 }
+        let work = self.until(exit);
+        Spent { delay: conditions.on_device(work), energy: power.energy(conditions, work, None), bytes: 0.0 }
     }
 
     /// What the answer of the rest takes on the average image.
@@ -150,16 +150,15 @@ impl Route {
 
     /// What the answer of the rest takes if it sends so many bytes.
     pub fn sending(&self, bytes: f64, conditions: &Conditions, power: &Power) -> Spent {
-        let device = conditions.on_device(self.on_device());
-        let Rest::Server { tail, .. } = self.rest else {
-            return Spent { delay: device, energy: power.compute * device, bytes: 0.0 };
+        let work = self.on_device();
+        let (server, bytes) = match self.rest {
+            Rest::Device { .. } => (None, 0.0),
+            Rest::Server { tail, .. } => (Some(tail), bytes),
         };
-        let sending = Conditions { round_trip: 0.0, ..*conditions }.transfer(bytes);
-        let server = conditions.on_server(tail);
-        let radio = joules(power.send, sending) + joules(power.receive, conditions.round_trip);
+        let device = conditions.on_device(work);
         Spent {
-            delay: device + sending + conditions.round_trip + server,
-            energy: power.compute * device + radio + joules(power.idle, server),
+            delay: server.map_or(device, |tail| device + conditions.transfer(bytes) + conditions.on_server(tail)),
+            energy: power.energy(conditions, work, server.map(|tail| (bytes, tail))),
             bytes,
         }
     }

@@ -88,12 +88,10 @@ impl Measurements {
     }
 
     fn rest(&self, action: Action) -> Option<Rest> {
-        let (head, tail) = match action {
-            Action::Local => return Some(Rest::Device { seconds: self.whole }),
-            Action::Input { .. } => (0.0, self.whole),
-            Action::Split { cut, .. } => self.cuts.get(cut).map(|cut| (cut.head, cut.tail))?,
-        };
-        let coding = self.coding(action)?;
+        if action == Action::Local {
+            return Some(Rest::Device { seconds: self.whole });
+        }
+        let ((head, tail), coding) = self.halves(action).zip(self.coding(action))?;
         Some(Rest::server(head, coding.encode, &coding.bytes, coding.decode + tail))
     }
 }

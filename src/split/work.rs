@@ -1,7 +1,7 @@
 //! What an action costs: seconds on both sides, delay, energy.
 
 use crate::conditions::{Conditions, Deviation};
-use crate::power::{Power, joules};
+use crate::power::Power;
 use crate::split::{Coding, Measurements};
 
 /// Where a network runs, and what is sent. The numbers are places in the lists of [`Measurements`].
@@ -64,11 +64,7 @@ impl Work {
 
     /// Joules of the device for it.
     pub fn energy(&self, bytes: f64, conditions: &Conditions, power: &Power) -> f64 {
-        let compute = joules(power.compute, conditions.on_device(self.device));
-        let Some(server) = self.server else { return compute };
-        let (round_trip, server) = (conditions.round_trip, conditions.on_server(server));
-        let sending = Conditions { round_trip: 0.0, ..*conditions }.transfer(bytes);
-        compute + joules(power.send, sending) + joules(power.receive, round_trip) + joules(power.idle, server)
+        power.energy(conditions, self.device, self.server.map(|server| (bytes, server)))
     }
 }
 
@@ -93,13 +89,20 @@ impl Measurements {
 
     /// Seconds of work of an action; `None` for places that there are not.
     pub fn work(&self, action: Action) -> Option<Work> {
-        let (head, tail) = match action {
-            Action::Local => return Some(Work { device: self.whole, server: None }),
-            Action::Input { .. } => (0.0, self.whole),
-            Action::Split { cut, .. } => self.cuts.get(cut).map(|cut| (cut.head, cut.tail))?,
-        };
-        let coding = self.coding(action)?;
+        if action == Action::Local {
+            return Some(Work { device: self.whole, server: None });
+        }
+        let ((head, tail), coding) = self.halves(action).zip(self.coding(action))?;
         Some(Work { device: head + coding.encode, server: Some(coding.decode + tail) })
+    }
+
+    /// Seconds of the network before what an action sends and behind it; `None` if it sends nothing.
+    pub(super) fn halves(&self, action: Action) -> Option<(f64, f64)> {
+        match action {
+            Action::Local => None,
+            Action::Input { .. } => Some((0.0, self.whole)),
+            Action::Split { cut, .. } => self.cuts.get(cut).map(|cut| (cut.head, cut.tail)),
+        }
     }
 
     /// An action in words, for example `local`, `JPEG q75` or `narrows x1 @ stage3.0.out`.
