@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use rand_pcg::Pcg32;
 use rand_pcg::rand_core::RngCore;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
@@ -263,6 +263,8 @@ async fn deliver(mut segments: mpsc::UnboundedReceiver<Segment>, mut to: OwnedWr
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::AsyncReadExt;
+
     use super::*;
 
     #[test]
