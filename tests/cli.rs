@@ -470,10 +470,116 @@ fn bad_images_labels_and_models_get_one_line() {
     place.fails(&run(&model, "images", "strange.csv", normalize), &["header"]);
     place.fails(&run(&model, "broken", "one.csv", normalize), &["broken/0.png"]);
     place.fails(&run(&model, "images", "labels.csv", ""), &["--normalize"]);
+    place.write("header.csv", b"file,label\n");
+    place.write("one-based.csv", b"\xef\xbb\xbffile, class \n0.png, 10\n1.png,1\n");
+    place.fails(&run(&model, "images", "header.csv", normalize), &["header.csv", "no lines after the header"]);
+    let loss = run(&model, "images", "header.csv", normalize).replace("eval", "loss");
+    place.fails(&format!("{loss} --profile p.safetensors"), &["header.csv", "no lines after the header"]);
+    let words = ["one-based.csv", "class 10", "10 classes", "begin at 1?"];
+    place.fails(&run(&model, "images", "one-based.csv", normalize), &words);
+    place.fails(
+        &run(&model, "images/0.png", "labels.csv", normalize),
+        &["labels.csv", "line 1", "one class index a line"],
+    );
+    place.write("empty.txt", b"\n");
+    place.fails(&run(&model, "images/0.png", "empty.txt", normalize), &["empty.txt", "is empty"]);
+    place.write("two.txt", b"1\n2\n");
+    place.fails(&run(&model, "images/0.png", "two.txt", normalize), &["1 tiles", "2 labels"]);
     place.fails(&format!("eval --model {model} --cut cut --images images {normalize}"), &["--labels"]);
     place.fails(&format!("eval --model {model} --cut cut --labels labels.csv {normalize}"), &["--images"]);
     place.fails(&run("labels.csv", "images", "labels.csv", normalize), &["labels.csv", "ONNX"]);
     place.fails(&run("nowhere.onnx", "images", "labels.csv", normalize), &["nowhere.onnx"]);
+}
+
+/// A label file that a spreadsheet has written, of classes that are all in one half of the network's.
+#[test]
+fn labels_from_a_spreadsheet_are_read() {
+    let place = Place::new();
+    place.images(8);
+    let labels = text(&place.read("labels.csv")).replace("label", " target");
+    place.write("sheet.csv", format!("\u{feff}{}", labels.replace('\n', " \r\n")));
+    let run = |labels: &str| {
+        let network = format!("--model {DEMO}/network.onnx --model-output logits --cut cut --images images");
+        place
+            .json(&format!("eval {network} --labels {labels} --normalize cifar10 --baselines png --qualities 1 --json"))
+    };
+    assert_eq!(run("sheet.csv")["top1_uncut"], run("labels.csv")["top1_uncut"]);
+}
+
+/// Output that cannot be written is refused before the work, in words of the user's.
+#[test]
+fn outputs_are_checked_before_the_work() {
+    let place = Place::new();
+    fs::create_dir(place.path("folder")).unwrap();
+    place.write("file", b"");
+    // The other arguments are wrong too, so that the order shows.
+    for (line, words) in [
+        ("fit nothing.npy -o folder", &["folder", "it is a folder"][..]),
+        ("fit nothing.npy -o none/p.safetensors", &["none/p.safetensors", "there is no folder none"]),
+        ("exit --fit-measurements f --measurements t --out none/p.json", &["there is no folder none"]),
+        ("plan --measurements m --out file", &["file is a file"]),
+        ("plan --measurements m --out file/below", &["file is a file"]),
+        ("simulate --measurements m --out file", &["file is a file"]),
+        ("eval --model m --cut c --labels l --out file", &["file is a file"]),
+        ("eval --model m --cut c --labels l --measurements none/m.json", &["there is no folder none"]),
+        ("offload --server http://s:1 --model m --policy local --out file", &["file is a file"]),
+        ("demo --out folder", &["it is a folder"]),
+        ("demo --export file", &["file is a file"]),
+    ] {
+        place.fails(line, words);
+    }
+    let unwritten =
+        text(&place.run("encode file -o none/f.nrw").stderr) + &text(&place.run("demo --out none/d.html").stderr);
+    assert!(!unwritten.contains("narrows-") && !unwritten.contains("tmp"), "{unwritten}");
+    assert_eq!(place.listing().len(), 2);
+    assert!(fs::read_dir(place.path("folder")).unwrap().next().is_none());
+    // A folder that is to be made holds the measurements too.
+    place.images(4);
+    let network =
+        format!("--model {DEMO}/network.onnx --model-output logits --cut cut --images images --labels labels.csv");
+    place.ok(&format!(
+        "eval {network} --normalize cifar10 --baselines png --qualities 1 --out new/report --measurements new/report/m.json"
+    ));
+    assert!(place.path("new/report/m.json").is_file() && place.path("new/report/narrows.html").is_file());
+}
+
+#[test]
+fn an_unknown_backend_is_refused_in_the_environment_too() {
+    let place = Place::new();
+    place.write("f.npy", npy(&feature(&[2, 3, 4], 5)));
+    let run = |name: &str| {
+        let mut command = place.command(&["encode", "f.npy", "-o", "f.nrw"]);
+        command.env("NARROWS_BACKEND", name).output().unwrap()
+    };
+    assert!(run("portable").status.success() && run("").status.success());
+    let refused = run("fastest");
+    let error = text(&refused.stderr);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(error.contains("fastest, which NARROWS_BACKEND names") && error.contains("sse4.2"), "{error}");
+}
+
+#[test]
+fn a_link_that_cannot_be_is_refused_before_it_listens() {
+    let place = Place::new();
+    place.write("bad.csv", b"0,1e6\nlater,1e6\n");
+    let shape = "shape --to 127.0.0.1:1";
+    place.fails(&format!("{shape} --loss 2"), &["a loss of 2"]);
+    place.fails(&format!("{shape} --buffer 0"), &["a buffer of 0"]);
+    place.fails(&format!("{shape} --trace bad.csv"), &["trace bad.csv", "line 2"]);
+}
+
+#[test]
+fn a_server_that_is_not_there_is_named_once() {
+    let place = Place::new();
+    place.images(1);
+    let server = "http://127.0.0.1:1";
+    let line = format!(
+        "offload --server {server} --model {DEMO}/network.onnx --model-output logits --cut cut --images images \
+         --normalize cifar10 --attempts 1"
+    );
+    place.fails(&line, &[server, "network@cut", "the server is not reached"]);
+    let error = text(&place.run(&line).stderr);
+    assert_eq!(error.matches("refused").count(), 1, "{error}");
 }
 
 #[test]
@@ -485,6 +591,11 @@ fn help_teaches_and_misuse_has_status_two() {
     }
     assert!(text(&place.ok("--help")).contains("From a model to bytes"));
     assert!(text(&place.ok("--version")).starts_with("narrows "));
+    let eval = text(&place.ok("eval --help"));
+    assert!(
+        ["`label`", "`class`", "`target`", "`imagenet_index0`"].into_iter().all(|name| eval.contains(name)),
+        "{eval}"
+    );
     for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
         assert!(text(&place.ok(&format!("completions {shell}"))).contains("narrows"));
     }
@@ -502,6 +613,21 @@ fn help_teaches_and_misuse_has_status_two() {
         "plan --measurements m.json --bandwidth fast",
         "plan --measurements m.json --model m.onnx",
         "plan --measurements m.json --loss 1 --agreement 0.9",
+        "plan --measurements m.json --deadline 0",
+        "exit --measurements m.json --fit-measurements f.json --deadline 0ms",
+        "simulate --measurements m.json --deadline 0",
+        "offload --server http://s:1 --model m.onnx --deadline 0",
+        "offload --server http://s:1 --model m.onnx --threshold 1.5",
+        "offload --server http://s:1 --model m.onnx --log foo",
+        "serve --model m.onnx --cut c --threshold NaN",
+        "serve --model m.onnx --cut c --threshold=-0.1",
+        "serve --model m.onnx --cut c --log info,foo",
+        "shape --to foo",
+        "shape --to foo:0",
+        "fit f.npy -o p.safetensors --target 0",
+        "fit f.npy -o p.safetensors --target NaN",
+        "fit --model m.onnx --cut c -o p.safetensors --scale 0",
+        "fit --model m.onnx --cut c -o p.safetensors --scale 1/0",
     ] {
         assert_eq!(place.run(line).status.code(), Some(2), "{line}");
     }

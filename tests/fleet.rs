@@ -102,6 +102,17 @@ fn a_policy_is_fitted_shown_and_written() {
 }
 
 #[test]
+fn simulate_tells_a_warm_up_from_a_deadline() {
+    let place = Place::new();
+    let line = "simulate --measurements test.json --strategy local --devices 2";
+    place.fails(&format!("{line} --seconds 5s --warm-up 5s"), &["5 of 5 seconds to warm up"]);
+    place.write("bare.csv", b"0,1e6\n20,1e5\n");
+    place.write("words.csv", b"when,rate\n0,1e6\n");
+    place.fails(&format!("{line} --trace words.csv"), &["words.csv", "`when`", "the first line is the header"]);
+    place.ok(&format!("{line} --seconds 30s --trace bare.csv"));
+}
+
+#[test]
 fn a_policy_for_the_device_alone_sends_nothing() {
     let json = Place::new().json(&format!("{EXIT} --send local --weigh-energy 1 --json"));
     assert_eq!((&json["sent"], &json["rules"][0]["outcome"]["bytes"]), (&"local".into(), &0.0.into()));

@@ -241,6 +241,17 @@ fn what_is_wrong_is_said() {
     place.fails("plan --measurements broken.json", &["broken.json", "not a measurement file"]);
     place.fails("plan --measurements later.json", &["later.json", "later version"]);
     place.fails("plan --measurements m.json --measurements other.json", &["other.json", "different images"]);
+    let mut exit = place.measurements("m.json");
+    exit.output = "exit1".into();
+    fs::write(place.path("exit.json"), exit.to_json().unwrap()).unwrap();
+    place.fails("plan --measurements m.json --measurements exit.json", &["output logits", "output exit1"]);
+    let adaptive = format!("offload --server http://127.0.0.1:1 {} --policy adaptive --measurements m.json", network());
+    let codings = &exit.cuts[0].codings;
+    let hashes: Vec<&str> = codings.iter().filter_map(|coding| coding.profile.as_deref()).collect();
+    place.fails(&adaptive, &[hashes[0], hashes[7], "name their files with --profile"]);
+    let other = "benches/profiles/resnet20-layer1.safetensors";
+    let other = format!("{}/{other}", env!("CARGO_MANIFEST_DIR"));
+    place.fails(&format!("{adaptive} --profile {other}"), &["none of the profiles given", hashes[0]]);
     place.fails("plan --measurements m.json --agreement 97", &["--agreement", "97"]);
     place.fails(&format!("plan {} --cut cut --layers 2", network()), &["--layers", "--fit-rows"]);
     place.fails(&format!("plan {} --profile p.safetensors", network()), &["0 cuts", "1 profiles", "--cut"]);

@@ -53,10 +53,16 @@ pub(crate) fn lost(status: Status) -> Status {
     let Some(source) = std::error::Error::source(&status) else { return status };
     match status.code() {
         Code::Unavailable | Code::Unknown | Code::Internal | Code::Cancelled => {
-            let mut text = format!("the server is not reached: {source}");
+            let mut last = source.to_string();
+            let mut text = format!("the server is not reached: {last}");
             let mut cause = source.source();
             while let Some(error) = cause {
-                text += &format!(": {error}");
+                let own = error.to_string();
+                // Some causes are in the text of what they led to.
+                if !last.contains(&own) {
+                    text += &format!(": {own}");
+                    last = own;
+                }
                 cause = error.source();
             }
             Status::unavailable(text)
@@ -115,6 +121,26 @@ mod tests {
             assert_eq!(retry.wait(1, &status, &mut random()).is_some(), again, "{status:?}");
             assert_eq!(retry.wait(retry.attempts, &status, &mut random()), None);
         }
+    }
+
+    #[test]
+    fn a_cause_is_said_once() {
+        #[derive(Debug)]
+        struct Link(&'static str, Option<Box<Link>>);
+        impl std::fmt::Display for Link {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str(self.0)
+            }
+        }
+        impl std::error::Error for Link {
+            fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+                self.1.as_deref().map(|link| link as &(dyn std::error::Error + 'static))
+            }
+        }
+        let refused = || Link("refused (111)", None);
+        let chain = Link("transport error", Some(Box::new(Link("connect: refused (111)", Some(Box::new(refused()))))));
+        let status = lost(Status::from_error(Box::new(chain)));
+        assert_eq!(status.message(), "the server is not reached: transport error: connect: refused (111)");
     }
 
     #[test]

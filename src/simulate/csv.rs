@@ -6,19 +6,31 @@ use crate::error::{Error, Result};
 const MAX_LINES: usize = 1_000_000;
 
 /// Reads a table of numbers under a header: the columns of these names, in this order; those from `required` on may be
-/// missing. Every row has a value for each column that is there.
+/// missing. Without a header, a first line of numbers, the columns are in this order too. Every row has a value for each column that is there.
 ///
 /// # Errors
 /// `InvalidInput` that names the line and the column, from 1, of what is not as it should be; `LimitExceeded` beyond a
 /// million lines.
 pub fn read(text: &str, names: &[&str], required: usize) -> Result<Vec<Vec<f64>>> {
     let wanted = || names.join(",");
-    let mut lines = text.lines().enumerate().map(|(i, line)| (i + 1, line.trim())).filter(|(_, line)| !line.is_empty());
-    let (_, header) = lines.next().ok_or_else(|| Error::invalid(format!("empty; the header is {}", wanted())))?;
-    let header: Vec<&str> = header.trim_start_matches('\u{feff}').split(',').map(str::trim).collect();
+    let text = text.trim_start_matches('\u{feff}');
+    let lines = text.lines().enumerate().map(|(i, line)| (i + 1, line.trim())).filter(|(_, line)| !line.is_empty());
+    let mut lines = lines.peekable();
+    let (_, first) = lines.peek().ok_or_else(|| Error::invalid(format!("empty; the header is {}", wanted())))?;
+    let mut header: Vec<&str> = first.split(',').map(str::trim).collect();
+    let bare = header.iter().all(|cell| cell.parse::<f64>().is_ok());
+    if bare && (required..=names.len()).contains(&header.len()) {
+        header = names[..header.len()].to_vec();
+    } else {
+        lines.next();
+    }
     if let Some(column) = header.iter().position(|name| !names.contains(name)) {
         let name = header[column];
-        return Err(Error::invalid(format!("line 1, column {}: `{name}`; the header is {}", column + 1, wanted())));
+        return Err(Error::invalid(format!(
+            "line 1, column {}: `{name}`; the first line is the header, {}",
+            column + 1,
+            wanted()
+        )));
     }
     let mut places = Vec::new();
     for (i, name) in names.iter().enumerate() {
@@ -70,6 +82,8 @@ mod tests {
     fn columns_are_found_by_name() {
         let read = |text: &str| read(text, &NAMES, 2).unwrap();
         assert_eq!(read("seconds,bits_per_second\n0,1e6\n\n 2 , 5 \r\n"), [[0.0, 1e6], [2.0, 5.0]]);
+        assert_eq!(read("\u{feff}0,1e6\n2,5\n"), [[0.0, 1e6], [2.0, 5.0]]);
+        assert_eq!(read("0,9,.04\n"), [[0.0, 9.0, 0.04]]);
         assert_eq!(read("round_trip_seconds,seconds,bits_per_second\n.04,0,9\n"), [[0.0, 9.0, 0.04]]);
     }
 
@@ -78,6 +92,9 @@ mod tests {
         for (text, words) in [
             ("", "the header is seconds,bits_per_second,round_trip_seconds"),
             ("time,bits_per_second\n", "line 1, column 1: `time`"),
+            ("time,bits_per_second\n", "the first line is the header, seconds,bits_per_second"),
+            ("0\n1\n", "the first line is the header"),
+            ("0,1\n1,2,3\n", "line 2: 3 values for 2 columns"),
             ("seconds\n0\n", "line 1: no column `bits_per_second`"),
             ("seconds,seconds,bits_per_second\n0,0,1\n", "a column twice"),
             ("seconds,bits_per_second\n", "no lines"),

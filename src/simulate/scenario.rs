@@ -164,9 +164,12 @@ impl Scenario {
                 return invalid(format!("{value} for a power, a price or the time to warm up"));
             }
         }
-        if self.deadline.is_nan() || self.deadline <= 0.0 || self.warm_up >= self.seconds {
-            let (deadline, warm_up, seconds) = (self.deadline, self.warm_up, self.seconds);
-            return invalid(format!("a deadline of {deadline}, {warm_up} of {seconds} seconds to warm up"));
+        if self.deadline.is_nan() || self.deadline <= 0.0 {
+            return invalid(format!("a deadline of {} seconds: it is above 0", self.deadline));
+        }
+        if self.warm_up >= self.seconds {
+            let (warm_up, seconds) = (self.warm_up, self.seconds);
+            return invalid(format!("{warm_up} of {seconds} seconds to warm up: none are left that count"));
         }
         if self.expected() > MAX_REQUESTS {
             let (needed, limit) = (self.expected() as u64, MAX_REQUESTS as u64);

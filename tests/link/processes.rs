@@ -158,6 +158,26 @@ fn a_device_classifies_images_in_every_way() {
     }
 }
 
+/// Features of two cuts may have one shape, and a tail takes either: what the device is cut at is part of what it asks for.
+#[test]
+fn a_server_of_another_cut_refuses_before_the_first_image() {
+    let server = Process::start(&[]);
+    let run = |name: &str, cut: &str| {
+        let output = Command::new(env!("CARGO_BIN_EXE_narrows"))
+            .args(["offload", "--server", &format!("http://{}", server.address), "--model", "network.onnx"])
+            .args(["--model-output", "logits", "--cut", cut, "--name", name, "--profile", "profile.safetensors"])
+            .args(["--images", "test_images.png", "--labels", "test_labels.txt", "--rows", "1-4"])
+            .args(["--normalize", "cifar10", "--json", "--log", "error"])
+            .current_dir(DEMO)
+            .output()
+            .unwrap();
+        (output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let (done, error) = run("demo", "stage3.1.out");
+    assert!(!done && error.contains("NotFound") && error.contains("narrows serve --cut stage3.1.out"), "{error}");
+    assert_eq!(run("demo@stage3.0.out", "stage3.0.out"), (true, String::new()));
+}
+
 /// Measures the demo network on images that are not classified afterwards.
 fn measured(folder: &std::path::Path) -> String {
     let file = folder.join("measured.json").to_str().unwrap().to_string();
@@ -218,6 +238,10 @@ fn wrong_arguments_are_named() {
         (&["--listen", "999.0.0.1:1", "--cut", "cut1"], "invalid socket address"),
         (&[], "nothing to serve"),
         (&["--cut", "cut1", "--tls-cert", "none.pem", "--tls-key", "none.pem"], "cannot read none.pem"),
+        (
+            &["--cut", "cut1", "--tls-cert", "README.md", "--tls-key", "README.md", "--listen", "127.0.0.1:0"],
+            "certificate and key cannot be used",
+        ),
     ] {
         let output = Command::new(env!("CARGO_BIN_EXE_narrows"))
             .args(["serve", "--model", "network.onnx", "--model-output", "logits"])
@@ -227,5 +251,6 @@ fn wrong_arguments_are_named() {
             .unwrap();
         let error = String::from_utf8_lossy(&output.stderr);
         assert!(!output.status.success() && error.contains(words), "{more:?}: {error}");
+        assert!(output.stdout.is_empty(), "{more:?}: said that it listens");
     }
 }

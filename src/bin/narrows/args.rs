@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
-use narrows::{Backend, Profile};
+use narrows::{Backend, Level, Profile};
 
-use crate::images::{Folder, Images, Rows, Sheet};
+use crate::images::{Folder, Images, Rows, Sheet, sheet_labels};
 use crate::model::Network;
 
 /// Labelled images.
@@ -19,13 +19,30 @@ pub struct ImageArgs {
     #[arg(long, value_name = "DIR")]
     pub images: Option<PathBuf>,
     /// Label file: CSV with a header, a column `file` and the class index (from 0) in a column
-    /// `label` or `imagenet_index0`; or lines `file,class` without a header. For a sheet: a class a line, in the
+    /// `label`, `class`, `target` or `imagenet_index0`; or lines `file,class` without a header. For a sheet: a class a line, in the
     /// order of the tiles, row by row.
     #[arg(long, value_name = "FILE")]
     pub labels: Option<PathBuf>,
 }
 
 impl ImageArgs {
+    /// Opens the images, for a network whose answers are compared with their labels.
+    pub fn open_labelled(&self, network: &Network, rows: Option<Rows>) -> Result<Box<dyn Images>> {
+        let images = self.open(network, rows)?;
+        let (Some(path), Some(class)) = (&self.labels, (0..images.len()).map(|i| images.label(i)).max()) else {
+            return Ok(images);
+        };
+        let classes = network.classes(images.size())?;
+        if class >= classes {
+            bail!(
+                "labels {}: class {class}, and the network has {classes} classes, 0 to {}; do those of the file begin at 1?",
+                path.display(),
+                classes.saturating_sub(1)
+            );
+        }
+        Ok(images)
+    }
+
     /// Opens the images, for a network.
     pub fn open(&self, network: &Network, rows: Option<Rows>) -> Result<Box<dyn Images>> {
         let path = self.images.as_deref().context("name the folder of images with --images DIR")?;
@@ -39,8 +56,9 @@ impl ImageArgs {
         if height != width {
             bail!("the tiles of a sheet are square, the input of the network is {height}x{width}");
         }
+        let labels = sheet_labels(&text).with_context(|| format!("labels {}", labels.display()))?;
         let bytes = crate::files::read_bytes(path)?;
-        let sheet = Sheet::open(&bytes, &text, width as u32, rows).with_context(|| path.display().to_string())?;
+        let sheet = Sheet::open(&bytes, labels, width as u32, rows).with_context(|| path.display().to_string())?;
         Ok(Box::new(sheet))
     }
 }
@@ -52,6 +70,19 @@ pub struct BackendArgs {
     /// [default: the fastest processor backend, or what NARROWS_BACKEND lowers it to].
     #[arg(long, value_name = "NAME")]
     backend: Option<String>,
+}
+
+/// The environment variable that lowers the backend.
+const VARIABLE: &str = "NARROWS_BACKEND";
+
+/// Checks the variable that lowers the backend: the library ignores a name that there is not, and a user would not know.
+pub fn check_variable() -> Result<()> {
+    let wanted = std::env::var(VARIABLE).unwrap_or_default();
+    let names: Vec<&str> = std::iter::once("portable").chain(Level::ALL.map(Level::name)).collect();
+    if !wanted.is_empty() && !names.contains(&wanted.as_str()) {
+        bail!("no backend {wanted}, which {VARIABLE} names: there are {}", names.join(", "));
+    }
+    Ok(())
 }
 
 impl BackendArgs {

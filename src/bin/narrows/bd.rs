@@ -19,11 +19,14 @@ pub fn front(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
     sorted
 }
 
+/// Least width of the common range, a point of accuracy: on fewer images than that is, a BD-rate is noise.
+const LEAST_RANGE: f64 = 0.01;
+
 /// A BD-rate and the range of accuracy that it is over.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct BdRate {
-    /// Difference in bytes, in percent; negative: fewer.
-    pub percent: f64,
+    /// Difference in bytes, in percent; negative: fewer. None where the range is narrower than a point.
+    pub percent: Option<f64>,
     /// Lowest accuracy that both curves reach.
     pub low: f64,
     /// Highest accuracy that both curves reach.
@@ -41,7 +44,9 @@ pub fn bd_rate(test: &[(f64, f64)], reference: &[(f64, f64)]) -> Option<BdRate> 
         return None;
     }
     let difference = (test.integral(low, high) - reference.integral(low, high)) / (high - low);
-    Some(BdRate { percent: difference.exp_m1() * 100.0, low, high })
+    // What is a point wide may be a little less in floats.
+    let wide = high - low >= LEAST_RANGE - 1e-9;
+    Some(BdRate { percent: wide.then(|| difference.exp_m1() * 100.0), low, high })
 }
 
 /// Bytes that a curve needs for an accuracy.
@@ -156,10 +161,10 @@ mod tests {
     fn half_the_bytes_everywhere_is_minus_fifty_percent() {
         let half = JPEG.map(|(bytes, accuracy)| (bytes / 2.0, accuracy));
         let bd = bd_rate(&half, &JPEG).unwrap();
-        assert!((bd.percent + 50.0).abs() < 1e-9, "{bd:?}");
+        assert!((bd.percent.unwrap() + 50.0).abs() < 1e-9, "{bd:?}");
         assert_eq!((bd.low, bd.high), (0.3, 0.85));
         let twice = bd_rate(&JPEG, &half).unwrap();
-        assert!((twice.percent - 100.0).abs() < 1e-9, "{twice:?}");
+        assert!((twice.percent.unwrap() - 100.0).abs() < 1e-9, "{twice:?}");
     }
 
     #[test]
@@ -172,9 +177,17 @@ mod tests {
         let b = line(0.1, 0.9, |x| (5.0 + 2.0 * x).exp());
         let bd = bd_rate(&a, &b).unwrap();
         assert!((bd.low, bd.high) == (0.5, 0.9));
-        assert!((bd.percent - (-0.7f64).exp_m1() * 100.0).abs() < 1e-9, "{bd:?}");
+        assert!((bd.percent.unwrap() - (-0.7f64).exp_m1() * 100.0).abs() < 1e-9, "{bd:?}");
         assert_eq!(bd_rate(&line(0.1, 0.2, |x| x), &line(0.3, 0.4, |x| x)), None);
         assert_eq!(bd_rate(&a[..1], &b), None);
+    }
+
+    #[test]
+    fn one_image_of_many_is_no_range() {
+        let curve = |high: f64| [(100.0, 0.5), (200.0, high)];
+        let over = |high: f64| bd_rate(&curve(high), &[(400.0, 0.5), (900.0, 0.9)]).unwrap();
+        assert_eq!(over(0.503), BdRate { percent: None, low: 0.5, high: 0.503 });
+        assert!(over(0.51).percent.is_some());
     }
 
     #[test]

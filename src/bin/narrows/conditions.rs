@@ -20,7 +20,7 @@ pub struct ConditionArgs {
     #[arg(long, value_name = "TIME", value_parser = units::seconds, default_value = "0ms")]
     pub server_wait: f64,
     /// Time after which the answer is worth nothing [default: none].
-    #[arg(long, value_name = "TIME", value_parser = units::seconds)]
+    #[arg(long, value_name = "TIME", value_parser = units::deadline)]
     pub deadline: Option<f64>,
     /// Speed of the device, where 1 is one thread of the machine that times were measured on: 0.1 is ten times slower.
     #[arg(long, value_name = "X", value_parser = units::speed, default_value_t = 1.0)]
@@ -46,7 +46,8 @@ impl PowerArgs {
             [] => Ok(Power::default()),
             [compute, send, receive, idle] => Ok(Power { compute, send, receive, idle }),
             _ => anyhow::bail!(
-                "--power takes four numbers, for computing, sending, receiving and waiting, not {}",
+                "--power takes four numbers, the watts while it computes, sends, waits over the round trip, and waits for the \
+                 server, not {}",
                 self.power.len()
             ),
         }

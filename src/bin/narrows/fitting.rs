@@ -16,6 +16,7 @@ use crate::images::Images;
 use crate::model::{Cut, Network, stack};
 use crate::normalize::Normalize;
 use crate::output::note;
+use crate::units;
 
 /// Images or features to run at once while fitting.
 const BATCH: usize = 16;
@@ -215,7 +216,7 @@ pub struct FitArgs {
     #[arg(long, value_name = "N,N,...", value_delimiter = ',')]
     pub blocks: Vec<usize>,
     /// Divergence (KL, in nats) from the uncut network at which the profile works at scale 1.
-    #[arg(long, value_name = "NATS")]
+    #[arg(long, value_name = "NATS", value_parser = units::positive)]
     pub target: Option<f64>,
 }
 

@@ -244,13 +244,13 @@ pub struct Sheet {
 }
 
 impl Sheet {
-    /// Opens a sheet from the bytes of an image and of a text with one label a line; only these tiles of it.
-    pub fn open(image: &[u8], labels: &str, side: u32, rows: Option<Rows>) -> Result<Sheet> {
+    /// Opens a sheet from the bytes of an image; only these tiles of it.
+    pub fn open(image: &[u8], labels: Vec<usize>, side: u32, rows: Option<Rows>) -> Result<Sheet> {
         let image = decode(image).context("the sheet of images")?;
-        let labels = labels.lines().map(|line| line.trim().parse().context("a label of the sheet"));
-        let mut sheet = Sheet { image, labels: labels.collect::<Result<_>>()?, side, skip: 0 };
-        if sheet.labels.len() > (sheet.columns() * (sheet.image.height() / side)) as usize {
-            bail!("the sheet has fewer tiles than labels");
+        let mut sheet = Sheet { image, labels, side, skip: 0 };
+        let tiles = (sheet.columns() * (sheet.image.height() / side)) as usize;
+        if sheet.labels.len() > tiles {
+            bail!("the sheet has {tiles} tiles of {side}x{side}, fewer than the {} labels", sheet.labels.len());
         }
         if let Some(rows) = rows {
             if rows.last > sheet.labels.len() {
@@ -289,16 +289,37 @@ impl Images for Sheet {
     }
 }
 
+/// Classes of a sheet: one a line, in the order of its tiles.
+pub fn sheet_labels(text: &str) -> Result<Vec<usize>> {
+    let class = |(i, line): (usize, &str)| {
+        let wanted = || format!("line {}: {line:?}; the labels of a sheet of tiles are one class index a line", i + 1);
+        line.trim().parse().ok().with_context(wanted)
+    };
+    let labels: Vec<usize> = without_mark(text).trim_end().lines().enumerate().map(class).collect::<Result<_>>()?;
+    if labels.is_empty() {
+        bail!("it is empty");
+    }
+    Ok(labels)
+}
+
+/// Spreadsheets begin their files with a byte order mark.
+fn without_mark(text: &str) -> &str {
+    text.strip_prefix('\u{feff}').unwrap_or(text)
+}
+
 /// File names and classes of a label file: CSV with a header, or `file,class` lines without one.
 fn parse_labels(text: &str) -> Result<Vec<(String, usize)>> {
-    let mut lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()).peekable();
+    let mut lines = without_mark(text).lines().enumerate().filter(|(_, line)| !line.trim().is_empty()).peekable();
     let first = fields(lines.peek().context("it is empty")?.1);
     let header: HashMap<&str, usize> = first.iter().enumerate().map(|(i, name)| (name.as_str(), i)).collect();
     let (file, label) = if let Some(&file) = header.get("file") {
         let label = LABEL_COLUMNS.iter().find_map(|name| header.get(name).copied());
         lines.next();
+        if lines.peek().is_none() {
+            bail!("no lines after the header");
+        }
         (file, label.with_context(|| format!("its header has no column {}", LABEL_COLUMNS.join(" or ")))?)
-    } else if first.len() == 2 && first[1].trim().parse::<usize>().is_ok() {
+    } else if first.len() == 2 && first[1].parse::<usize>().is_ok() {
         (0, 1)
     } else {
         bail!("its first line is neither a header with the columns file and label, nor `file,class`");
@@ -306,7 +327,7 @@ fn parse_labels(text: &str) -> Result<Vec<(String, usize)>> {
     lines
         .map(|(number, line)| {
             let fields = fields(line);
-            let class = fields.get(label).and_then(|class| class.trim().parse().ok());
+            let class = fields.get(label).and_then(|class| class.parse().ok());
             let class = class.with_context(|| format!("line {}: no class index in {line:?}", number + 1))?;
             let name = fields.get(file).filter(|name| !name.is_empty());
             Ok((name.with_context(|| format!("line {}: no file name", number + 1))?.clone(), class))
@@ -314,7 +335,7 @@ fn parse_labels(text: &str) -> Result<Vec<(String, usize)>> {
         .collect()
 }
 
-/// The fields of one CSV line; quotes may hold commas and doubled quotes.
+/// The fields of one CSV line, without the spaces around them; quotes may hold commas and doubled quotes.
 fn fields(line: &str) -> Vec<String> {
     let mut fields = vec![String::new()];
     let mut quoted = false;
@@ -330,7 +351,7 @@ fn fields(line: &str) -> Vec<String> {
             other => fields.last_mut().expect("never empty").push(other),
         }
     }
-    fields
+    fields.iter().map(|field| field.trim().to_string()).collect()
 }
 
 #[cfg(test)]
@@ -344,8 +365,27 @@ mod tests {
         assert_eq!(parse_labels("a.png,3\r\n\r\nb.png,4").unwrap(), wanted);
         let quoted = "author,file,x,imagenet_index0\n\"Doe, \"\"J\"\"\",a.png,9,3\n,b.png,,4\n";
         assert_eq!(parse_labels(quoted).unwrap(), wanted);
-        for bad in ["", "file,colour\na,1", "file,label\na.png,red", "one column\n"] {
-            assert!(parse_labels(bad).is_err(), "{bad:?}");
+        let spreadsheet = "\u{feff}file , class\r\n a.png , 3 \r\nb.png,4\r\n";
+        assert_eq!(parse_labels(spreadsheet).unwrap(), wanted);
+        for (bad, words) in [
+            ("", "empty"),
+            ("file,label", "no lines after the header"),
+            ("file,label\n \n", "no lines after the header"),
+            ("file,colour\na,1", "no column"),
+            ("file,label\na.png,red", "line 2"),
+            ("one column\n", "neither a header"),
+        ] {
+            let error = parse_labels(bad).unwrap_err().to_string();
+            assert!(error.contains(words), "{bad:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn labels_of_a_sheet_are_one_a_line() {
+        assert_eq!(sheet_labels("\u{feff}3\r\n 4\n\n").unwrap(), [3, 4]);
+        for (bad, words) in [("", "empty"), ("3\na.png,4\n", "line 2: \"a.png,4\""), ("3\n\n4\n", "line 2")] {
+            let error = sheet_labels(bad).unwrap_err().to_string();
+            assert!(error.contains(words), "{bad:?}: {error}");
         }
     }
 

@@ -5,6 +5,7 @@ use std::io::IsTerminal;
 use anyhow::{Result, anyhow};
 use clap::Args;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 
 /// How much is logged, and in which form.
 #[derive(Debug, Args)]
@@ -12,11 +13,23 @@ use tracing_subscriber::EnvFilter;
 pub struct LogArgs {
     /// What is logged: error, warn, info, debug (each request), or a filter of tracing-subscriber. What peers do wrong in
     /// HTTP/2 is not, but with h2=warn.
-    #[arg(long, value_name = "LEVEL", default_value = "info")]
+    #[arg(long, value_name = "LEVEL", value_parser = filter, default_value = "info")]
     log: String,
     /// One JSON object a line.
     #[arg(long)]
     log_json: bool,
+}
+
+/// A filter as it is written. A word that is no level would be taken for the name of a module, and nothing logged.
+fn filter(text: &str) -> Result<String, String> {
+    let is_level = |word: &str| word.parse::<LevelFilter>().is_ok();
+    let words = text.split(',').map(str::trim);
+    if let Some(word) = words.filter(|word| !word.contains(['=', '[', ']', '}', ':'])).find(|word| !is_level(word)) {
+        return Err(format!(
+            "{word:?} is no level: error, warn, info, debug, trace or off, or a filter such as h2=warn"
+        ));
+    }
+    EnvFilter::try_new(text).map(|_| text.to_string()).map_err(|error| error.to_string())
 }
 
 impl LogArgs {

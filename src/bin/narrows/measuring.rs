@@ -112,7 +112,7 @@ impl Setup {
         let backend = args.backend.open()?;
         let network = Network::load(model, args.model_output.as_deref())?;
         let normalize = args.normalize.resolve()?;
-        let images = args.images.open(&network, args.rows)?;
+        let images = args.images.open_labelled(&network, args.rows)?;
         let cuts = choose(&network, images.size())?;
         let exits = args.exit.iter().map(|name| network.exit(name)).collect::<Result<Vec<Exit>>>()?;
         let profiles = profiles(args, &network, &cuts, normalize, out)?;

@@ -174,6 +174,12 @@ impl Network {
         Ok(Exit { name: name.to_string(), id: self.model.node_id(name)?, from })
     }
 
+    /// Number of scores that the answer to an image of this size has.
+    pub fn classes(&self, (height, width): (usize, usize)) -> Result<usize> {
+        let answers = self.run(&ArrayD::zeros(IxDyn(&[1, 3, height, width])), &[], &[], &None)?;
+        Ok(answers.logits.first().context("the model gave no output")?.len())
+    }
+
     /// Images to run at once.
     pub fn batch(&self, wanted: usize) -> usize {
         self.fixed_batch.unwrap_or(wanted).max(1)

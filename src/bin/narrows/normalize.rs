@@ -40,10 +40,11 @@ pub struct NormalizeArgs {
 
 fn parse_ratio(text: &str) -> Result<f32, String> {
     let number = |text: &str| text.trim().parse::<f32>().map_err(|_| format!("{text} is not a number"));
-    match text.split_once('/') {
-        Some((a, b)) => Ok(number(a)? / number(b)?),
-        None => number(text),
-    }
+    let ratio = match text.split_once('/') {
+        Some((a, b)) => number(a)? / number(b)?,
+        None => number(text)?,
+    };
+    if ratio.is_finite() && ratio > 0.0 { Ok(ratio) } else { Err(format!("{text:?} is no factor above 0")) }
 }
 
 /// (pixel * scale - mean) / std, by channel.

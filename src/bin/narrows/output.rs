@@ -48,11 +48,59 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
         // A device or a pipe can not be replaced by a file of its name.
         return fs::write(path, bytes).with_context(failed);
     }
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut file = builder().tempfile_in(folder).with_context(failed)?;
-    file.write_all(bytes).with_context(failed)?;
-    file.persist(path).with_context(failed)?;
+    let mut file = builder().tempfile_in(folder_of(path)).map_err(unnamed).with_context(failed)?;
+    file.write_all(bytes).map_err(unnamed).with_context(failed)?;
+    file.persist(path).map_err(|error| error.error).with_context(failed)?;
     Ok(())
+}
+
+/// Checks that [`write`] can write this file, before the work whose result it takes.
+pub fn check(path: &Path) -> Result<()> {
+    if is_pipe(path) {
+        return Ok(());
+    }
+    let failed = || format!("cannot write {}", path.display());
+    if path.is_dir() {
+        bail!("{}: it is a folder", failed());
+    }
+    if path.exists() && !path.is_file() {
+        return Ok(());
+    }
+    let folder = folder_of(path);
+    if !folder.is_dir() {
+        bail!("{}: there is no folder {}", failed(), folder.display());
+    }
+    try_in(folder).with_context(failed)
+}
+
+/// Checks that files can be written in this folder, which may have to be made, before the work whose results they take.
+pub fn check_folder(path: &Path) -> Result<()> {
+    let failed = || format!("cannot write in the folder {}", path.display());
+    // What is there already decides: the rest is made in it.
+    let there = path.ancestors().find(|folder| folder.exists()).unwrap_or(Path::new("."));
+    if !there.is_dir() {
+        bail!("{}: {} is a file", failed(), there.display());
+    }
+    try_in(there).with_context(failed)
+}
+
+/// Makes a folder for results, if it is not there.
+pub fn make_folder(path: &Path) -> Result<()> {
+    fs::create_dir_all(path).with_context(|| format!("cannot make the folder {}", path.display()))
+}
+
+/// Makes a file without a name, of which nothing is left.
+fn try_in(folder: &Path) -> Result<()> {
+    tempfile::tempfile_in(folder).map(drop).map_err(unnamed)
+}
+
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// An error without the name of the temporary file, which says nothing to who reads it.
+fn unnamed(error: std::io::Error) -> anyhow::Error {
+    std::io::Error::from(error.kind()).into()
 }
 
 /// Temporary files get the rights of ordinary new files, since they become ones.

@@ -27,6 +27,12 @@ pub fn seconds(text: &str) -> Result<f64, String> {
     value.filter(|value| value.is_finite() && *value >= 0.0).ok_or_else(wanted)
 }
 
+/// Parses a time within which answers are of use: [`seconds`] above 0.
+pub fn deadline(text: &str) -> Result<f64, String> {
+    let value = seconds(text)?;
+    if value > 0.0 { Ok(value) } else { Err(format!("{text:?} is no deadline: nothing is answered in no time")) }
+}
+
 /// Parses `37.5k`, `1M`, `1Mbit`, `2.5Mbit/s`, `64000`: bits a second.
 pub fn bandwidth(text: &str) -> Result<f64, String> {
     let number = text.strip_suffix("/s").unwrap_or(text);
@@ -47,6 +53,18 @@ pub fn speed(text: &str) -> Result<f64, String> {
     let value = text.trim().parse::<f64>().ok();
     let wanted = || format!("{text:?} is no speed; write a factor above 0, for example 0.2");
     value.filter(|value| value.is_finite() && *value > 0.0).ok_or_else(wanted)
+}
+
+/// Parses a number above 0.
+pub fn positive(text: &str) -> Result<f64, String> {
+    let value = text.trim().parse::<f64>().ok().filter(|value| value.is_finite() && *value > 0.0);
+    value.ok_or_else(|| format!("{text:?} is no number above 0"))
+}
+
+/// Parses a probability.
+pub fn probability(text: &str) -> Result<f64, String> {
+    let value = text.trim().parse::<f64>().ok().filter(|value| (0.0..=1.0).contains(value));
+    value.ok_or_else(|| format!("{text:?} is no probability; write a number from 0 to 1, for example 0.9"))
 }
 
 /// Parses percentage points, 0 or more.
@@ -99,6 +117,10 @@ mod tests {
             assert!(bandwidth(bad).is_err(), "{bad:?}");
         }
         assert_eq!((points("0.5"), points("0")), (Ok(0.5), Ok(0.0)));
+        assert_eq!((positive("1e-3"), probability("0"), probability("1")), (Ok(0.001), Ok(0.0), Ok(1.0)));
+        assert!(["0", "-1", "NaN", "inf", ""].into_iter().all(|bad| positive(bad).is_err() && speed(bad).is_err()));
+        assert!(["-0.1", "1.1", "NaN", ""].into_iter().all(|bad| probability(bad).is_err()));
+        assert_eq!((deadline("1ms"), deadline("0").is_err(), deadline("0ms").is_err()), (Ok(0.001), true, true));
         assert!(["-1", "NaN", "1%", ""].into_iter().all(|bad| points(bad).is_err()));
         for bad in ["", "40", "ms", "-1ms", "infs", "1 fortnight", "1e400s", "."] {
             assert!(seconds(bad).is_err(), "{bad:?}");

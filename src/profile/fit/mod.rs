@@ -180,7 +180,7 @@ impl Profile {
     ///
     /// # Errors
     /// `InvalidInput` if there are fewer than 8 samples, they differ in shape, hold no finite value
-    /// that is not zero, or lack what the options ask for; any error of `samples` or `tail`.
+    /// that is not zero, or lack what the options ask for, or the target is not above 0; any error of `samples` or `tail`.
     ///
     /// ```
     /// use narrows::{Profile, fit::FitOptions};
@@ -204,6 +204,9 @@ impl Profile {
                 "a fit needs at least 8 sample features, better some hundreds; there are {}",
                 samples.len()
             )));
+        }
+        if !(options.target.is_finite() && options.target > 0.0) {
+            return Err(Error::invalid(format!("a target distortion of {}: it is above 0", options.target)));
         }
         let first = samples.feature(0)?;
         let axes = options.axes.unwrap_or(Axes::default_for(first.shape().len()));

@@ -12,11 +12,11 @@ use crate::bd::{BytesAt, bytes_at};
 use crate::codecs::{FeatureCodec, ImageCodec};
 use crate::commands::eval::picture;
 use crate::fitting::progress_bar;
-use crate::images::{Images, Sheet};
+use crate::images::{Images, Sheet, sheet_labels};
 use crate::measure::Job;
 use crate::model::Network;
 use crate::normalize::Preset;
-use crate::output::{note, print, print_json, thousands, write};
+use crate::output::{self, note, print, print_json, thousands, write};
 use crate::report::{Measure, Report, Series, wrap};
 
 const NETWORK: &[u8] = include_bytes!("../../../../demo/network.onnx");
@@ -61,9 +61,10 @@ pub fn run(args: &Args) -> Result<()> {
     if let Some(folder) = &args.export {
         return export(folder);
     }
+    output::check(&args.out)?;
     let backend = args.backend.open()?;
     let network = Network::from_bytes(NETWORK.to_vec(), Some(OUTPUT)).context("the built-in network")?;
-    let images = Sheet::open(IMAGES, LABELS, SIDE, None)?;
+    let images = Sheet::open(IMAGES, sheet_labels(LABELS)?, SIDE, None)?;
     let cut = network.cut(CUT, (SIDE as usize, SIDE as usize))?;
     let profile = Arc::new(Profile::from_bytes(PROFILE).context("the built-in profile")?);
     let bottleneck = Arc::new(Profile::from_bytes(BOTTLENECK).context("the built-in bottleneck")?);
@@ -123,9 +124,10 @@ pub fn run(args: &Args) -> Result<()> {
 /// Writes what the demo is made of as files: network.onnx, profile.safetensors, bottleneck.safetensors, images/0001.png and
 /// so on, and labels.csv.
 fn export(folder: &Path) -> Result<()> {
-    let images = Sheet::open(IMAGES, LABELS, SIDE, None)?;
+    output::check_folder(folder)?;
+    let images = Sheet::open(IMAGES, sheet_labels(LABELS)?, SIDE, None)?;
     let pictures = folder.join("images");
-    std::fs::create_dir_all(&pictures).with_context(|| format!("cannot make the folder {}", pictures.display()))?;
+    output::make_folder(&pictures)?;
     let mut labels = String::from("file,label\n");
     for i in 0..images.len() {
         let name = format!("{:04}.png", i + 1);
@@ -179,8 +181,8 @@ fn take_away_of(report: &Report, codec: &str) -> String {
     }
     let name = narrows.map(Series::name).unwrap_or_default();
     for comparison in report.comparisons().iter().filter(|c| c.measure == Measure::Top1 && c.test == name) {
-        if let Some(bd) = comparison.bd {
-            text += &format!("; BD-rate {:+.0} % against {}", bd.percent, comparison.reference);
+        if let Some(percent) = comparison.bd.and_then(|bd| bd.percent) {
+            text += &format!("; BD-rate {percent:+.0} % against {}", comparison.reference);
         }
     }
     text + "."

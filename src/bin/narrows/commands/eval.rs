@@ -12,7 +12,7 @@ use crate::fitting::progress_bar;
 use crate::measure::Job;
 use crate::measuring::{Baseline, MeasureArgs, Setup};
 use crate::model::Cut;
-use crate::output::{note, print, print_json, write};
+use crate::output::{self, note, print, print_json, write};
 use crate::report::{FeaturePicture, Report};
 
 const EXAMPLES: &str = "\
@@ -63,6 +63,10 @@ pub fn run(args: &Args) -> Result<()> {
     if !measuring.exit.is_empty() && args.measurements.is_none() {
         bail!("the logits of an --exit go to the file of measurements: name it with --measurements FILE");
     }
+    args.out.as_deref().map_or(Ok(()), output::check_folder)?;
+    if let Some(path) = args.measurements.as_deref().filter(|path| path.parent() != args.out.as_deref()) {
+        output::check(path)?;
+    }
     let setup = Setup::open(measuring, &args.model, args.out.as_deref(), |network, size| {
         args.cut.iter().map(|name| network.cut(name, size)).collect()
     })?;
@@ -70,10 +74,6 @@ pub fn run(args: &Args) -> Result<()> {
     let bar = progress_bar();
     bar.set_message("measuring");
     let measured = job.run(&bar)?;
-    if let Some(path) = &args.measurements {
-        let file = setup.measurements(measuring, &job, &measured)?;
-        write(path, &file.to_json().with_context(|| path.display().to_string())?)?;
-    }
     let mut pictures = Vec::new();
     for (cut, profile) in setup.cuts.iter().zip(&setup.profiles) {
         pictures.extend(picture(&job, cut, profile.as_ref(), !measuring.no_rdo, &setup.backend)?);
@@ -83,20 +83,22 @@ pub fn run(args: &Args) -> Result<()> {
         about: vec![setup.about(measuring)],
         images: setup.images.len(),
         top1: measured.top1,
-        points: measured.points,
+        points: measured.points.clone(),
         pictures,
     };
+    // What took so long is shown before anything else can go wrong; the files are written also if nobody reads it.
+    let printed = if args.json { print_json(&report.json()) } else { print(report.text()) };
     if let Some(folder) = &args.out {
-        std::fs::create_dir_all(folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
+        output::make_folder(folder)?;
         write(&folder.join("narrows.csv"), report.csv().as_bytes())?;
         write(&folder.join("narrows.json"), serde_json::to_string_pretty(&report.json())?.as_bytes())?;
         write(&folder.join("narrows.html"), report.html().as_bytes())?;
     }
-    if args.json {
-        print_json(&report.json())?
-    } else {
-        print(report.text())?
+    if let Some(path) = &args.measurements {
+        let file = setup.measurements(measuring, &job, &measured)?;
+        write(path, &file.to_json().with_context(|| path.display().to_string())?)?;
     }
+    printed?;
     if let Some(folder) = &args.out {
         note(format!("report: {}", folder.join("narrows.html").display()));
     }

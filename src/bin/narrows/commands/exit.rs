@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::conditions::{ConditionArgs, PowerArgs};
 use crate::measured;
-use crate::output::{note, print, print_json, write};
+use crate::output::{self, note, print, print_json, write};
 use crate::report::{align, wrap};
 use crate::units::{bandwidth_text, seconds_text};
 
@@ -81,6 +81,7 @@ struct Row {
 
 /// Fits and measures.
 pub fn run(args: &Args) -> Result<()> {
+    args.out.as_deref().map_or(Ok(()), output::check)?;
     let (fit, test) = (measured::load(&args.fit_measurements)?, measured::load(&args.measurements)?);
     if test.exits.is_empty() {
         bail!("{} has no exits: measure with `narrows eval --exit NAME`", args.measurements.display());

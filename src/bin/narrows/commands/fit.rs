@@ -12,7 +12,7 @@ use crate::fitting::{FitArgs, FitSamples, fit_network, progress_bar, show};
 use crate::images::Rows;
 use crate::model::Network;
 use crate::normalize::NormalizeArgs;
-use crate::output::{note, print_json, shape_text, thousands, write};
+use crate::output::{self, note, print_json, shape_text, thousands, write};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -74,6 +74,7 @@ pub struct Args {
 
 /// Fits.
 pub fn run(args: &Args) -> Result<()> {
+    output::check(&args.output)?;
     let options = args.fit.options();
     let (profile, samples) = match (&args.model, &args.cut) {
         _ if args.refit.is_some() => refit(args)?,

@@ -124,7 +124,7 @@ pub fn run(args: &Args) -> Result<()> {
         bail!("--burst takes a mean length of 1 or more, not {}", args.burst);
     }
     let network = Network::load(&args.model, args.model_output.as_deref())?;
-    let images = args.images.open(&network, args.rows)?;
+    let images = args.images.open_labelled(&network, args.rows)?;
     let cut = network.cut(&args.cut, images.size())?;
     let profile = load_profile(&args.profile)?;
     let bursts = if args.burst > 1.0 { vec![1.0, args.burst] } else { vec![1.0] };

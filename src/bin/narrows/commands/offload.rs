@@ -19,7 +19,7 @@ use crate::logs::LogArgs;
 use crate::measured;
 use crate::model::Network;
 use crate::normalize::NormalizeArgs;
-use crate::output::{note, print, print_json, write};
+use crate::output::{self, note, print, print_json, write};
 use crate::units;
 use crate::wanted::{GoalArgs, Wanted};
 
@@ -42,7 +42,8 @@ pub struct Args {
     /// Address of the server, http://host:port or https://host:port; several for replicas.
     #[arg(long, value_name = "URL", required = true, help_heading = "Server")]
     server: Vec<String>,
-    /// Name of its model [default: that of the network's file].
+    /// Name of its model [default: that of the network's file]. With --cut, what is asked for is NAME@CUT: a server of another
+    /// cut refuses that, and does not take one feature for another. A name with an @ is used as it is.
     #[arg(long, value_name = "NAME", help_heading = "Server")]
     name: Option<String>,
     /// Root of the server's certificate (PEM).
@@ -109,14 +110,14 @@ pub struct Args {
     #[arg(long, value_name = "N", default_value_t = 1, help_heading = "Device")]
     layers: usize,
     /// Probability at which the server answers before all layers have come [default: the server's own].
-    #[arg(long, value_name = "P", help_heading = "Device")]
+    #[arg(long, value_name = "P", value_parser = units::probability, help_heading = "Device")]
     threshold: Option<f64>,
     /// How long the server's word on a layer is waited for before the next one is sent.
     #[arg(long, value_name = "TIME", value_parser = units::duration, default_value = "1s", help_heading = "Device")]
     patience: Duration,
     /// Time within which an answer is of use.
-    #[arg(long, value_name = "TIME", value_parser = units::duration, default_value = "150ms", help_heading = "Device")]
-    deadline: Duration,
+    #[arg(long, value_name = "TIME", value_parser = units::deadline, default_value = "150ms", help_heading = "Device")]
+    deadline: f64,
     /// Time between images [default: each as soon as the one before has its answer].
     #[arg(long, value_name = "TIME", value_parser = units::duration, help_heading = "Device")]
     interval: Option<Duration>,
@@ -138,6 +139,7 @@ pub struct Args {
 /// Classifies.
 pub fn run(args: &Args) -> Result<()> {
     args.logs.start()?;
+    args.out.as_deref().map_or(Ok(()), output::check_folder)?;
     if !(args.device_speed > 0.0 && args.device_speed <= 1.0) {
         bail!("--device-speed {}: it is above 0 and at most 1", args.device_speed);
     }
@@ -145,7 +147,7 @@ pub fn run(args: &Args) -> Result<()> {
         bail!("--policy fixed: name the tensor at which the network is cut with --cut NAME");
     }
     let network = Network::load(&args.model, args.model_output.as_deref())?;
-    let images = args.images.open(&network, args.rows)?;
+    let images = args.images.open_labelled(&network, args.rows)?;
     let size = images.size();
     let cut = args.cut.as_deref().map(|cut| network.cut(cut, size)).transpose()?;
     let profiles = args.profile.iter().map(|path| load_profile(path)).collect::<Result<Vec<Arc<Profile>>>>()?;
@@ -163,6 +165,12 @@ pub fn run(args: &Args) -> Result<()> {
         Some(name) => name.clone(),
         None => args.model.file_stem().unwrap_or_default().to_string_lossy().into_owned(),
     };
+    let whole = format!("{name}.whole");
+    let models = match &cut {
+        // The adaptive one sends features of several cuts, and the server goes by the profiles that they name.
+        Some(cut) if args.policy == Policy::Fixed && !name.contains('@') => [format!("{name}@{}", cut.name), whole],
+        _ => [name, whole],
+    };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     let client = {
         let _within = runtime.enter();
@@ -175,7 +183,8 @@ pub fn run(args: &Args) -> Result<()> {
         encoder: encoder.layers(args.layers).backend(args.backend.open()?),
         quality: Quality::Scale(args.quality),
         client,
-        models: [name.clone(), format!("{name}.whole")],
+        servers: args.server.join(", "),
+        models,
         speed: args.device_speed,
         layers: Layer { threshold: args.threshold, patience: args.patience },
     };
@@ -193,11 +202,11 @@ pub fn run(args: &Args) -> Result<()> {
         },
         policy => policy.to_string(),
     };
-    let summary = Summary::new(name, &records, args.deadline.as_secs_f64());
+    let summary = Summary::new(name, &records, args.deadline);
     if let Some(folder) = &args.out {
-        std::fs::create_dir_all(folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
+        output::make_folder(folder)?;
         write(&folder.join("requests.csv"), csv(&records).as_bytes())?;
-        let all = json!({ "deadline_seconds": args.deadline.as_secs_f64(), "summary": summary.json() });
+        let all = json!({ "deadline_seconds": args.deadline, "summary": summary.json() });
         write(&folder.join("summary.json"), serde_json::to_string_pretty(&all)?.as_bytes())?;
     }
     if args.json {
@@ -227,8 +236,7 @@ fn known(args: &Args, profiles: Vec<Arc<Profile>>) -> Result<Known> {
         }
         None => None,
     };
-    let deadline = args.deadline.as_secs_f64();
-    let conditions = Conditions { deadline, device_speed: args.device_speed, ..Conditions::default() };
+    let conditions = Conditions { deadline: args.deadline, device_speed: args.device_speed, ..Conditions::default() };
     let goal = args.goal.wanted(true).goal(args.goal.accuracy(measured.accuracy(Action::Local)));
     let power = args.power.power()?;
     Ok(Known { measured, exits, profiles, images: args.whole, goal, power, conditions })

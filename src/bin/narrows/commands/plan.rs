@@ -12,7 +12,7 @@ use crate::fitting::progress_bar;
 use crate::measurements::join;
 use crate::measuring::{Baseline, MeasureArgs, Setup};
 use crate::model::{Cut, Network};
-use crate::output::{note, print, print_json, write};
+use crate::output::{self, note, print, print_json, write};
 use crate::report::PlanReport;
 use crate::study::Study;
 use crate::wanted::GoalArgs;
@@ -74,6 +74,7 @@ pub struct Args {
 
 /// Plans.
 pub fn run(args: &Args) -> Result<()> {
+    args.out.as_deref().map_or(Ok(()), output::check_folder)?;
     if let Some(bad) = args.agreement.filter(|share| !(0.0..=1.0).contains(share)) {
         bail!("--agreement takes a share from 0 to 1, not {bad}");
     }
@@ -83,7 +84,7 @@ pub fn run(args: &Args) -> Result<()> {
         None => (read(&args.measurements)?, Vec::new()),
     };
     if let Some(folder) = &args.out {
-        std::fs::create_dir_all(folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
+        output::make_folder(folder)?;
         write(&folder.join("measurements.json"), &measured.to_json()?)?;
     }
     let unlabelled = measured.labels == measured.answers;
@@ -162,7 +163,15 @@ fn read(paths: &[PathBuf]) -> Result<Measurements> {
     for path in rest {
         let other = open(path)?;
         if (&all.model, &all.output) != (&other.model, &other.output) {
-            bail!("{} is of {}, {} of {}", first.display(), all.model, path.display(), other.model);
+            bail!(
+                "{} is of {}, output {}, and {} of {}, output {}: give files of one network and answer",
+                first.display(),
+                all.model,
+                all.output,
+                path.display(),
+                other.model,
+                other.output
+            );
         }
         if (&all.labels, &all.answers) != (&other.labels, &other.answers) {
             bail!("{} and {} were measured on different images", first.display(), path.display());

@@ -78,7 +78,7 @@ pub struct Args {
     #[command(flatten)]
     bounds: BoundArgs,
     /// Probability at which a layered stream is answered before all its layers have come.
-    #[arg(long, value_name = "P", default_value_t = 0.9, help_heading = "Limits")]
+    #[arg(long, value_name = "P", value_parser = units::probability, default_value_t = 0.9, help_heading = "Limits")]
     threshold: f64,
     #[command(flatten)]
     logs: LogArgs,
@@ -186,15 +186,23 @@ pub fn run(args: &Args) -> Result<()> {
         }
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
-        tracing::info!(models = names.join(", "), workers = bounds.workers, memory_bound = server.memory(), "{line}");
-        print(&line)?;
         let end = async {
             tokio::select! {
                 _ = terminate.recv() => {}
                 _ = interrupt.recv() => {}
             }
         };
-        server.run(listener, metrics, end).await.context("serving")
+        let memory = server.memory();
+        let mut serving = std::pin::pin!(server.run(listener, metrics, end));
+        // Its first step refuses what it cannot serve with, before anybody is told that it listens.
+        tokio::select! {
+            biased;
+            ended = &mut serving => return ended.context("serving"),
+            () = std::future::ready(()) => {}
+        }
+        tracing::info!(models = names.join(", "), workers = bounds.workers, memory_bound = memory, "{line}");
+        print(&line)?;
+        serving.await.context("serving")
     })?;
     // Connections that did not end in time are not waited for.
     runtime.shutdown_background();

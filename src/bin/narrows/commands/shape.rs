@@ -33,7 +33,7 @@ pub struct Args {
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:0")]
     listen: SocketAddr,
     /// The server, host:port.
-    #[arg(long, value_name = "ADDR")]
+    #[arg(long, value_name = "ADDR", value_parser = host_and_port)]
     to: String,
     /// Bandwidth in each direction, for example 1Mbit.
     #[arg(long, value_name = "RATE", value_parser = units::bandwidth, default_value = "1Mbit")]
@@ -60,6 +60,12 @@ pub struct Args {
     logs: LogArgs,
 }
 
+fn host_and_port(text: &str) -> Result<String, String> {
+    let parts =
+        text.rsplit_once(':').filter(|(host, port)| !host.is_empty() && port.parse().is_ok_and(|port: u16| port > 0));
+    parts.map(|_| text.to_string()).ok_or_else(|| format!("{text:?} is no host:port, for example 127.0.0.1:8001"))
+}
+
 /// Passes on until it is told to end; then says how much went through.
 pub fn run(args: &Args) -> Result<()> {
     args.logs.start()?;
@@ -68,7 +74,7 @@ pub fn run(args: &Args) -> Result<()> {
         Some(path) => {
             let text =
                 std::fs::read_to_string(path).with_context(|| format!("cannot read the trace {}", path.display()))?;
-            Trace::from_csv(&text)?
+            Trace::from_csv(&text).with_context(|| format!("trace {}", path.display()))?
         }
         None => constant,
     };
@@ -82,14 +88,22 @@ pub fn run(args: &Args) -> Result<()> {
             TcpListener::bind(args.listen).await.with_context(|| format!("cannot listen on {}", args.listen))?;
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
-        print(format!("listening {}", listener.local_addr()?))?;
+        let line = format!("listening {}", listener.local_addr()?);
         let end = async {
             tokio::select! {
                 _ = terminate.recv() => {}
                 _ = interrupt.recv() => {}
             }
         };
-        Ok::<_, anyhow::Error>(shape.run(listener, args.to.clone(), passed.clone(), end).await?)
+        let mut shaping = std::pin::pin!(shape.run(listener, args.to.clone(), passed.clone(), end));
+        // Its first step refuses a link that cannot be, before anybody is told that it listens.
+        tokio::select! {
+            biased;
+            ended = &mut shaping => return Ok(ended?),
+            () = std::future::ready(()) => {}
+        }
+        print(line)?;
+        Ok::<_, anyhow::Error>(shaping.await?)
     })?;
     let [up, down, lost] = [&passed.up, &passed.down, &passed.lost].map(|count| count.load(Relaxed));
     note(format!("{up} bytes up, {down} bytes down, {lost} segments lost"));

@@ -13,7 +13,7 @@ use narrows::simulate::{
 use narrows::split::{Action, Measurements};
 
 use crate::conditions::{ConditionArgs, PowerArgs};
-use crate::output::{note, print, print_json, thousands, write};
+use crate::output::{self, note, print, print_json, thousands, write};
 use crate::report::FleetReport;
 use crate::units::{self, bandwidth_text, seconds_text};
 use crate::wanted::{GoalArgs, Wanted};
@@ -121,6 +121,7 @@ pub struct Args {
 
 /// Simulates.
 pub fn run(args: &Args) -> Result<()> {
+    args.out.as_deref().map_or(Ok(()), output::check_folder)?;
     let test = measured::load(&args.measurements)?;
     let fit = match &args.fit_measurements {
         Some(path) => {
@@ -138,7 +139,7 @@ pub fn run(args: &Args) -> Result<()> {
     }
     let report = FleetReport { model: test.model.clone(), about: about(args, &test, &scenario), scenario, outcomes };
     if let Some(folder) = &args.out {
-        std::fs::create_dir_all(folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
+        output::make_folder(folder)?;
         write(&folder.join("simulation.csv"), report.csv().as_bytes())?;
         write(&folder.join("simulation.json"), serde_json::to_string_pretty(&report.json())?.as_bytes())?;
         write(&folder.join("simulation.html"), report.html().as_bytes())?;

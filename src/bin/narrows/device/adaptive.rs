@@ -112,7 +112,26 @@ impl Adaptive {
             }
         }
         if encoders.is_empty() {
-            bail!("none of the profiles given is one of those that were measured");
+            let codings = measured.cuts.iter().flat_map(|cut| &cut.codings);
+            let mut measured: Vec<&str> = codings.filter_map(|coding| coding.profile.as_deref()).collect();
+            measured.dedup();
+            let given: Vec<String> = profiles.iter().map(|profile| format!("{:016x}", profile.hash())).collect();
+            match (measured.as_slice(), given.as_slice()) {
+                ([], _) => {
+                    bail!("no profile was measured: measure with `narrows eval --profile FILE --measurements FILE`")
+                }
+                (measured, []) => bail!(
+                    "policy adaptive sends with the profiles that were measured, {}: name their files with --profile",
+                    measured.join(", ")
+                ),
+                (measured, given) => {
+                    bail!(
+                        "none of the profiles given ({}) was measured; those are {}",
+                        given.join(", "),
+                        measured.join(", ")
+                    )
+                }
+            }
         }
         let weighed = |policy: ExitPolicy| {
             let weights = Weights { power, ..*policy.weights() };

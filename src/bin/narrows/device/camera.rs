@@ -10,8 +10,8 @@ use narrows::{Encoder, Info, Quality};
 use ndarray::ArrayD;
 use rten::ThreadPool;
 use tokio::runtime::Runtime;
-use tonic::Status;
 use tonic::codegen::Bytes;
+use tonic::{Code, Status};
 
 use crate::codecs::ImageCodec;
 use crate::device::{Adaptive, Pace, Part, Policy, Record};
@@ -37,6 +37,8 @@ pub struct Setup {
     pub quality: Quality,
     /// The link.
     pub client: Client,
+    /// Its addresses, for errors.
+    pub servers: String,
     /// Names of the models at the server: that of the tail, that of the whole network.
     pub models: [String; 2],
     /// Speed of the device relative to this machine, at most 1.
@@ -148,7 +150,19 @@ impl<'a> Device<'a> {
         // The adaptive one does without a server too.
         if !matches!(policy, Policy::Local | Policy::Adaptive) {
             let ready = self.runtime.block_on(self.setup.client.ready(model));
-            ready.map_err(|status| anyhow::anyhow!("model {model} at the server: {}", text(&status)))?;
+            ready.map_err(|status| {
+                let todo = match (status.code(), &self.setup.cut) {
+                    (Code::NotFound, Some(cut)) if policy == Policy::Fixed => format!("--cut {}", cut.name),
+                    (Code::NotFound, _) => "--whole".into(),
+                    _ => return anyhow::anyhow!("model {model} at {}: {}", self.setup.servers, text(&status)),
+                };
+                anyhow::anyhow!(
+                    "model {model} at {}: {}; start the server with `narrows serve {todo}`, or say with --name what it calls \
+                     the network",
+                    self.setup.servers,
+                    text(&status)
+                )
+            })?;
         }
         Ok(())
     }

@@ -100,7 +100,8 @@ impl Summary {
     }
 
     fn cells(&self) -> Vec<String> {
-        let milliseconds = |seconds: f64| format!("{:.1}", 1e3 * seconds);
+        // Where every image is lost there is no delay.
+        let milliseconds = |seconds: f64| if seconds.is_nan() { "–".into() } else { format!("{:.1}", 1e3 * seconds) };
         vec![
             self.policy.clone(),
             milliseconds(self.mean),
@@ -216,6 +217,10 @@ mod tests {
         assert_eq!((summary.lost, summary.hits, summary.accuracy), (1, 0.50, Some(0.49)));
         assert!((summary.p50 - 0.050).abs() < 1e-9 && (summary.p99 - 0.099).abs() < 1e-9);
         assert_eq!((summary.payload, summary.wire, summary.local, summary.retries), (100.0, 150.0, 0.0, 100));
+        let lost = Summary::new("fixed".into(), &[record(0, 0.0, None)], 0.050);
+        let line = table(std::slice::from_ref(&lost)).lines().nth(1).unwrap_or_default().to_string();
+        assert!(!line.contains("NaN") && line.matches('–').count() == 3, "{line}");
+        assert!(lost.json()["delay_mean_seconds"].is_null());
         assert_eq!(csv(&records).lines().count(), 101);
         assert_eq!(table(&[summary]).lines().count(), 2);
     }

@@ -4,7 +4,7 @@ use crate::output::thousands;
 use crate::report::picture::base64;
 use crate::report::plot::{Quantity, escape, rate_plot};
 use crate::report::table::{COLUMNS, cells};
-use crate::report::{FeaturePicture, Report, TARGETS, bd_text, bytes_at_text};
+use crate::report::{FeaturePicture, Report, TARGETS, bd_note, bd_text, bytes_at_text};
 
 const STYLE: &str = include_str!("style.css");
 
@@ -59,8 +59,9 @@ pub(super) fn table(head: &[String], rows: &[Vec<String>], left: usize) -> Strin
 }
 
 fn comparisons(report: &Report) -> String {
-    let rows: Vec<Vec<String>> = report
-        .comparisons()
+    let comparisons = report.comparisons();
+    let note = bd_note(&comparisons).map_or(String::new(), |note| format!("<p>{note}</p>\n"));
+    let rows: Vec<Vec<String>> = comparisons
         .into_iter()
         .map(|comparison| {
             let (percent, range) = bd_text(comparison.bd);
@@ -79,7 +80,7 @@ fn comparisons(report: &Report) -> String {
     let head = ["sent", "against", "by", "difference in bytes", "over"].map(str::to_string);
     format!(
         "<h2>BD-rate</h2>\n<p>Mean difference in bytes at equal accuracy: log(bytes) over accuracy as a monotone \
-         cubic through the points that none other beats in both, over the accuracies that both reach.</p>\n{}",
+         cubic through the points that none other beats in both, over the accuracies that both reach.</p>\n{}{note}",
         table(&head, &rows, 3)
     )
 }

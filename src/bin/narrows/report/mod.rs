@@ -199,7 +199,7 @@ impl Report {
                     "cut": comparison.cut,
                     "reference": comparison.reference,
                     "measure": comparison.measure.name(),
-                    "bd_rate_percent": comparison.bd.map(|bd| bd.percent),
+                    "bd_rate_percent": comparison.bd.and_then(|bd| bd.percent),
                     "range": comparison.bd.map(|bd| [bd.low, bd.high]),
                 })
             })
@@ -242,9 +242,21 @@ fn bytes_at_text(bytes: BytesAt) -> String {
 /// A BD-rate for people: `-91.2 %` and its range.
 fn bd_text(bd: Option<BdRate>) -> (String, String) {
     match bd {
-        Some(bd) => (format!("{:+.1} %", bd.percent), format!("{:.3} to {:.3}", bd.low, bd.high)),
+        Some(bd) => {
+            let percent = bd.percent.map_or("–".into(), |percent| format!("{percent:+.1} %"));
+            (percent, format!("{:.3} to {:.3}", bd.low, bd.high))
+        }
         None => ("–".into(), "no common range".into()),
     }
+}
+
+/// What a dash in place of a BD-rate means, if there is one over a range.
+fn bd_note(comparisons: &[Comparison]) -> Option<&'static str> {
+    let narrow = |comparison: &Comparison| comparison.bd.is_some_and(|bd| bd.percent.is_none());
+    comparisons
+        .iter()
+        .any(narrow)
+        .then_some("–: the accuracies that both reach span less than a point: too few images to tell.")
 }
 
 fn csv_field(text: &str) -> String {
@@ -295,8 +307,14 @@ pub mod tests {
         let json = report.json();
         assert_eq!(json["points"].as_array().map(Vec::len), Some(5));
         assert!((json["bd_rate"][0]["bd_rate_percent"].as_f64().unwrap() + 75.0).abs() < 1e-9);
-        assert!(report.text().contains("-75.0 %"));
+        assert!(report.text().contains("-75.0 %") && !report.text().contains("less than a point"));
         let html = report.html();
+        let mut narrow = example();
+        (narrow.points[3].top1, narrow.points[4].top1) = (0.503, 0.5);
+        let text = narrow.text();
+        assert!(text.contains("0.500 to 0.503"), "{text}");
+        assert!(text.contains("less than a point") && narrow.html().contains("less than a point"), "{text}");
+        assert!(narrow.json()["bd_rate"][0]["bd_rate_percent"].is_null());
         assert!(html.contains("a &lt;test&gt;") && html.contains("<svg") && !html.contains("http://"));
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::metrics::Point;
 use crate::output::thousands;
-use crate::report::{Report, TARGETS, bd_text, bytes_at_text};
+use crate::report::{Report, TARGETS, bd_note, bd_text, bytes_at_text};
 
 /// The whole report as text.
 pub fn text(report: &Report) -> String {
@@ -24,6 +24,7 @@ pub fn text(report: &Report) -> String {
     let comparisons = report.comparisons();
     if !comparisons.is_empty() {
         let mut rows = vec![["BD-rate", "against", "by", "bytes", "over"].map(str::to_string).to_vec()];
+        let note = bd_note(&comparisons);
         for comparison in comparisons {
             let (percent, range) = bd_text(comparison.bd);
             rows.push(vec![
@@ -35,6 +36,7 @@ pub fn text(report: &Report) -> String {
             ]);
         }
         text += &format!("\n{}", align(&rows, 3));
+        text += note.unwrap_or_default();
     }
     text.trim_end().to_string()
 }
