@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use tonic::{Code, Status, Streaming};
 
 use super::client::Reply;
+use super::named::Named;
 use super::proto::infer_parameter::ParameterChoice;
 use super::proto::{InferTensorContents, ModelInferRequest, ModelInferResponse, ModelStreamInferResponse};
 use super::tensors::{Output, Times, argmax};
@@ -17,6 +18,8 @@ pub(crate) struct Call {
     pub replica: usize,
     pub sender: mpsc::Sender<ModelInferRequest>,
     pub responses: Streaming<ModelStreamInferResponse>,
+    /// What the last message on it named.
+    pub named: Option<Named>,
 }
 
 /// What has been sent of the messages of one stream.
@@ -38,14 +41,18 @@ impl Sent {
         Sent { opened: true, ..Sent::none() }
     }
 
+    /// Sends a message, without what was named before on its call.
     pub fn send(
         &mut self,
         sender: &mpsc::Sender<ModelInferRequest>,
+        named: &mut Option<Named>,
         message: &ModelInferRequest,
     ) -> std::result::Result<(), Status> {
-        sender.try_send(message.clone()).map_err(|_| Status::unavailable("the call has ended"))?;
+        let message = Named::shorten(named, message.clone());
+        let bytes = message.encoded_len();
+        sender.try_send(message).map_err(|_| Status::unavailable("the call has ended"))?;
         self.messages += 1;
-        self.bytes += message.encoded_len();
+        self.bytes += bytes;
         Ok(())
     }
 }
@@ -60,7 +67,7 @@ impl Call {
         patience: Duration,
     ) -> std::result::Result<Reply, Status> {
         if sent.messages == 0 {
-            sent.send(&self.sender, &messages[0])?;
+            sent.send(&self.sender, &mut self.named, &messages[0])?;
         }
         let answer = loop {
             let next = self.responses.message();
@@ -68,7 +75,7 @@ impl Call {
                 match tokio::time::timeout(patience, next).await {
                     Ok(response) => response,
                     Err(_) => {
-                        sent.send(&self.sender, later)?;
+                        sent.send(&self.sender, &mut self.named, later)?;
                         continue;
                     }
                 }
@@ -89,7 +96,7 @@ impl Call {
                 break response;
             }
             if let Some(later) = messages.get(sent.messages) {
-                sent.send(&self.sender, later)?;
+                sent.send(&self.sender, &mut self.named, later)?;
             }
         };
         let seconds = sent.start.elapsed().as_secs_f64();

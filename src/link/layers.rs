@@ -1,4 +1,5 @@
-//! Requests one after the other on one call, and the layers of one stream.
+//! Requests one after the other on one call, and the layers of one stream. What they have in common is [named](super::named)
+//! once.
 //!
 //! A message with the parameter `more` set to true brings the next layer of a stream, the bytes of its only `stream` element
 //! being appended to what came before under the same id. After each layer the server answers from what it has: if the most
@@ -18,6 +19,7 @@ use tonic::{Status, Streaming};
 
 use super::door::{For, Ticket, name, too_large};
 use super::model::Model;
+use super::named::Named;
 use super::pool::Answer;
 use super::proto::infer_parameter::ParameterChoice;
 use super::proto::{InferParameter, ModelInferRequest, ModelInferResponse, ModelStreamInferResponse};
@@ -76,6 +78,7 @@ async fn answer_all(
     ticket: &Ticket,
 ) -> Result<(), Status> {
     let mut open: HashMap<String, Open> = HashMap::new();
+    let mut named = None;
     let mut ending = service.ending.clone();
     for count in 0.. {
         ticket.waits(Some(For::Message));
@@ -95,6 +98,7 @@ async fn answer_all(
         };
         let Some(mut request) = message else { return Ok(()) };
         ticket.waits(None);
+        Named::complete(&mut named, &mut request);
         let id = request.id.clone();
         let response = match answer(service, &mut request, &mut open, count, ticket).await {
             Ok(None) => continue,

@@ -18,6 +18,7 @@ mod http;
 mod layers;
 mod metrics;
 mod model;
+mod named;
 mod pool;
 mod retry;
 mod server;

@@ -217,3 +217,21 @@ async fn what_a_client_has_left_behind_is_not_run() {
     until("it is dropped", || server.metric("narrows_dropped_total{reason=\"gone\"}") == 1.0).await;
     assert_eq!(server.sums.runs.lock().unwrap().len(), 1);
 }
+
+#[tokio::test]
+async fn names_are_said_once_on_a_call() {
+    let server = Running::small().await;
+    let client = client(&server);
+    let how = Layer { threshold: Some(1.0), patience: Duration::from_secs(60) };
+    let payload = Bytes::from(stream(1));
+    let mut bytes = Vec::new();
+    for model in ["sums", "sums", "any", "sums", "sums"] {
+        let reply = client.stream(model, "stream", std::slice::from_ref(&payload), how).await.unwrap();
+        assert_eq!(reply.logits, [logits(&payload)]);
+        bytes.push(reply.bytes - payload.len());
+    }
+    // Its number, its length and those of what it is in.
+    assert!(bytes[0] > 30 && bytes[2] > 30 && bytes[3] > 30, "{bytes:?}");
+    assert!(bytes[1] < 18 && bytes[4] < 18, "{bytes:?}");
+    assert_eq!(server.metric("narrows_open_calls"), 1.0);
+}
