@@ -8,7 +8,7 @@
 # What can be set: DEVICE_SPEED relative to this machine [demo 0.03, lite0 0.2], INTERVAL between images [200ms, 400ms],
 # DEADLINE [150ms], ROWS of the images that are classified [601-800], LINKS [steady drop], WAYS [local jpeg:75 webp:70
 # webp:90 fixed adaptive-delay adaptive-energy; also adaptive-accuracy, jpeg:Q, webp:Q, png], SERVER_THREADS of one run of
-# the network [1], NARROWS, the binary.
+# the network [1], SKIP_LATE=1 to skip images that are late before their turn, NARROWS, the binary.
 # Measurements for the plan, and the policy for the exits, are of other images than those that are classified.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -106,7 +106,7 @@ for link in ${LINKS:-steady drop}; do
             more+=(--goal "${way#adaptive-}") ;;
         esac
         "$narrows" offload --server "http://$address" "${network[@]}" --name "$name" "${images[@]}" --rows "$rows" \
-            --policy "$policy_name" "${more[@]}" --interval "$interval" --deadline "$deadline" --device-speed "$speed" \
+            --policy "$policy_name" "${more[@]}" --interval "$interval" ${SKIP_LATE:+--skip-late} --deadline "$deadline" --device-speed "$speed" \
             --out "$out/$link-${way/:/-}" >"$out/table.txt" 2>"$out/offload.err" || { cat "$out/offload.err" >&2; exit 1; }
         # One table of many.
         [ $head = no ] || columns "$out/table.txt" | sed -n 1p

@@ -213,6 +213,22 @@ fn an_adaptive_device_answers_with_a_server_and_without() {
 }
 
 #[test]
+fn a_device_that_is_behind_may_skip_what_is_late() {
+    // Nobody is asked. A run of the network takes longer than the images are apart.
+    let slow = ["--policy", "local", "--device-speed", "0.02", "--interval", "10ms", "--deadline", "200ms"];
+    let summary = offload(&["http://127.0.0.1:1"], &[&slow[..], &["--skip-late"]].concat());
+    let number = |name: &str| summary[name].as_f64().unwrap();
+    let (images, skipped) = (number("images"), number("skipped"));
+    assert!(skipped > 0.0 && skipped < images, "{summary}");
+    // Each began before its deadline, and took as long as one image does.
+    assert!(number("delay_p99_seconds") < 0.200 + 4.0 * number("device_busy_seconds") * images / (images - skipped));
+    assert_eq!(number("lost"), 0.0, "{summary}");
+    assert!(number("accuracy") <= 1.0 - skipped / images + 1e-9, "{summary}");
+    let all = offload(&["http://127.0.0.1:1"], &slow);
+    assert_eq!(all["skipped"], 0);
+}
+
+#[test]
 fn a_device_behind_a_shaped_link_waits_as_long_as_that_takes() {
     let server = Process::start(&[]);
     let mut shape = Command::new(env!("CARGO_BIN_EXE_narrows"))

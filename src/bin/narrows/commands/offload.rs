@@ -121,6 +121,10 @@ pub struct Args {
     /// Time between images [default: each as soon as the one before has its answer].
     #[arg(long, value_name = "TIME", value_parser = units::duration, help_heading = "Device")]
     interval: Option<Duration>,
+    /// Skip images whose deadline has passed before their turn comes, as a camera does that shows the present. They count as
+    /// late and wrong.
+    #[arg(long, requires = "interval", help_heading = "Device")]
+    skip_late: bool,
     /// Speed of the device relative to this machine, at most 1: its work is stretched by waiting.
     #[arg(long, value_name = "X", default_value_t = 1.0, help_heading = "Device")]
     device_speed: f64,
@@ -192,7 +196,8 @@ pub fn run(args: &Args) -> Result<()> {
     let mut device = Device::new(setup, images.as_ref(), labelled, runtime).adaptive(adaptive);
     let bar = progress_bar();
     bar.set_length(images.len() as u64);
-    let records = device.run(args.policy, args.interval, &mut |_| bar.inc(1))?;
+    let stale = args.skip_late.then(|| Duration::try_from_secs_f64(args.deadline).unwrap_or(Duration::MAX));
+    let records = device.run(args.policy, (args.interval, stale), &mut |_| bar.inc(1))?;
     bar.finish_and_clear();
     let name = match args.policy {
         Policy::Adaptive => match args.goal.wanted(true) {

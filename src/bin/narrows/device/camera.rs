@@ -14,7 +14,7 @@ use tonic::codegen::Bytes;
 use tonic::{Code, Status};
 
 use crate::codecs::ImageCodec;
-use crate::device::{Adaptive, Pace, Part, Policy, Record};
+use crate::device::{Adaptive, Pace, Part, Policy, Record, SKIPPED};
 use crate::images::Images;
 use crate::metrics::argmax;
 use crate::model::{Cut, Network, Pool};
@@ -83,11 +83,11 @@ impl<'a> Device<'a> {
     }
 
     /// Answers image after image. With an interval, image `i` is due `i` intervals after the first, and its delay counts from
-    /// then, also if the device is still busy with those before it.
+    /// then, also if the device is still busy with those before it. One that is `stale` by then is skipped.
     pub fn run(
         &mut self,
         policy: Policy,
-        interval: Option<Duration>,
+        (interval, stale): (Option<Duration>, Option<Duration>),
         seen: &mut dyn FnMut(&Record),
     ) -> Result<Vec<Record>> {
         self.warm(policy)?;
@@ -112,7 +112,10 @@ impl<'a> Device<'a> {
             std::thread::sleep(due.saturating_duration_since(Instant::now()));
             sent(&mut records);
             let mut work = Work { record: self.record(i), due, delay: None, asked: 0 };
-            self.answer(policy, &pixels, &mut work)?;
+            match stale.is_some_and(|stale| due.elapsed() >= stale) {
+                true => work.record.from = SKIPPED.into(),
+                false => self.answer(policy, &pixels, &mut work)?,
+            }
             work.record.delay = work.delay.unwrap_or_else(|| work.due.elapsed().as_secs_f64());
             seen(&work.record);
             records.push(work.record);

@@ -10,4 +10,4 @@ pub use adaptive::{Adaptive, Known};
 pub use camera::{Device, Setup};
 pub use pace::{Pace, Part};
 pub use policy::Policy;
-pub use record::{Record, Summary, csv, table};
+pub use record::{Record, SKIPPED, Summary, csv, table};

@@ -14,7 +14,7 @@ pub struct Record {
     pub label: Option<usize>,
     /// The class that was answered; `None` if there was no answer.
     pub answer: Option<usize>,
-    /// Where the answer came from: `local`, `exit 1`, `image`, `split`.
+    /// Where the answer came from: `local`, `exit 1`, `image`, `split`; or `skipped`.
     pub from: String,
     /// Seconds from the moment at which the image was due to its answer.
     pub delay: f64,
@@ -45,7 +45,9 @@ pub struct Summary {
     pub policy: String,
     /// Number of images.
     pub images: usize,
-    /// Without an answer.
+    /// Not looked at, because they were late before their turn.
+    pub skipped: usize,
+    /// Without an answer for another reason.
     pub lost: usize,
     /// Mean seconds of an answer.
     pub mean: f64,
@@ -69,6 +71,9 @@ pub struct Summary {
     pub retries: u32,
 }
 
+/// Where the answer of an image that was not looked at would have come from.
+pub const SKIPPED: &str = "skipped";
+
 impl Summary {
     /// Sums up.
     pub fn new(policy: String, records: &[Record], deadline: f64) -> Summary {
@@ -81,11 +86,13 @@ impl Summary {
             let place = ((delays.len() as f64 * share).ceil() as usize).saturating_sub(1);
             delays.get(place).copied().unwrap_or(f64::NAN)
         };
+        let skipped = records.iter().filter(|record| record.from == SKIPPED).count();
         let labelled = !records.is_empty() && records.iter().all(|record| record.label.is_some());
         Summary {
             policy,
             images: records.len(),
-            lost: records.len() - delays.len(),
+            skipped,
+            lost: records.len() - delays.len() - skipped,
             mean: delays.iter().sum::<f64>() / delays.len() as f64,
             p50: at(0.5),
             p99: at(0.99),
@@ -114,6 +121,7 @@ impl Summary {
             milliseconds(self.busy),
             format!("{:.1} %", 100.0 * self.local),
             self.retries.to_string(),
+            self.skipped.to_string(),
             self.lost.to_string(),
         ]
     }
@@ -123,6 +131,7 @@ impl Summary {
         json!({
             "policy": self.policy,
             "images": self.images,
+            "skipped": self.skipped,
             "lost": self.lost,
             "delay_mean_seconds": self.mean,
             "delay_p50_seconds": self.p50,
@@ -152,6 +161,7 @@ pub fn table(summaries: &[Summary]) -> String {
         "busy ms",
         "local",
         "retries",
+        "skipped",
         "lost",
     ];
     let mut rows = vec![head.map(str::to_string).to_vec()];
@@ -217,6 +227,10 @@ mod tests {
         assert_eq!((summary.lost, summary.hits, summary.accuracy), (1, 0.50, Some(0.49)));
         assert!((summary.p50 - 0.050).abs() < 1e-9 && (summary.p99 - 0.099).abs() < 1e-9);
         assert_eq!((summary.payload, summary.wire, summary.local, summary.retries), (100.0, 150.0, 0.0, 100));
+        // What was skipped is late and wrong, but not lost.
+        records[99].from = SKIPPED.into();
+        let summary = Summary::new("fixed".into(), &records, 0.050);
+        assert_eq!((summary.skipped, summary.lost, summary.hits, summary.accuracy), (1, 0, 0.50, Some(0.49)));
         let lost = Summary::new("fixed".into(), &[record(0, 0.0, None)], 0.050);
         let line = table(std::slice::from_ref(&lost)).lines().nth(1).unwrap_or_default().to_string();
         assert!(!line.contains("NaN") && line.matches('–').count() == 3, "{line}");
