@@ -58,7 +58,7 @@ pub struct Args {
     /// Its private key (PEM).
     #[arg(long, value_name = "FILE", requires = "tls_cert", help_heading = "Server")]
     tls_key: Option<PathBuf>,
-    /// Time after which an answer is given up.
+    /// Time after which an answer is given up, and at first a server that does not come.
     #[arg(long, value_name = "TIME", value_parser = units::duration, default_value = "30s", help_heading = "Server")]
     timeout: Duration,
     /// Time after which one server is given up and the next one asked.

@@ -19,9 +19,13 @@ use crate::images::Images;
 use crate::metrics::argmax;
 use crate::model::{Cut, Network, Pool};
 use crate::normalize::Normalize;
+use crate::output::note;
 
 /// Runs of each part before the first image.
 pub(super) const WARM_UP: usize = 6;
+
+/// Time without a server after which it is said that one is waited for.
+const LONG: Duration = Duration::from_secs(2);
 
 /// What a device is made of.
 pub struct Setup {
@@ -152,7 +156,17 @@ impl<'a> Device<'a> {
         let model = &self.setup.models[usize::from(matches!(policy, Policy::Image(_)))];
         // The adaptive one does without a server too.
         if !matches!(policy, Policy::Local | Policy::Adaptive) {
-            let ready = self.runtime.block_on(self.setup.client.ready(model));
+            let Setup { client, servers, .. } = &self.setup;
+            let ready = self.runtime.block_on(async {
+                let mut ready = std::pin::pin!(client.ready(model));
+                match tokio::time::timeout(LONG, &mut ready).await {
+                    Ok(ready) => ready,
+                    Err(_) => {
+                        note(format!("waiting for {servers}"));
+                        ready.await
+                    }
+                }
+            });
             ready.map_err(|status| {
                 let todo = match (status.code(), &self.setup.cut) {
                     (Code::NotFound, Some(cut)) if policy == Policy::Fixed => format!("--cut {}", cut.name),
