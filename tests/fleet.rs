@@ -82,6 +82,8 @@ fn a_policy_is_fitted_shown_and_written() {
     let sure = [9.0, 0.0, 0.0, 0.0];
     assert_eq!(policy.decide(1, &sure, &Conditions::default()), Decision::Answer(0));
 
+    assert!(text.contains("at an exit") && !text.contains("on device"), "{text}");
+
     let json = place.json(&format!("{EXIT} --json"));
     assert_eq!(json["sent"], "narrows x1 @ cut");
     let rule = |name: &str| {
@@ -102,6 +104,19 @@ fn a_policy_is_fitted_shown_and_written() {
 }
 
 #[test]
+fn exit_says_what_its_table_shows() {
+    let place = Place::new();
+    let said = |flags: &str| String::from_utf8(place.run(&format!("{EXIT} {flags}")).stderr).unwrap();
+    let fast = said("--device-speed 1000");
+    assert!(fast.starts_with("note: ") && fast.contains("whole network on the device is better, accuracy"), "{fast}");
+    assert_eq!(said("--device-speed 0.01"), "");
+    let missed = "exit --fit-measurements fit.json --measurements test.json --target 0.9999";
+    let missed = |more: &str| String::from_utf8(place.run(&format!("{missed} {more}")).stderr).unwrap();
+    assert!(missed("").contains("right as often as what comes after it"), "{}", missed(""));
+    assert!(missed("--deadline 1s").contains("right and in time as often"), "{}", missed("--deadline 1s"));
+}
+
+#[test]
 fn simulate_tells_a_warm_up_from_a_deadline() {
     let place = Place::new();
     let line = "simulate --measurements test.json --strategy local --devices 2";
@@ -109,13 +124,16 @@ fn simulate_tells_a_warm_up_from_a_deadline() {
     place.write("bare.csv", b"0,1e6\n20,1e5\n");
     place.write("words.csv", b"when,rate\n0,1e6\n");
     place.fails(&format!("{line} --trace words.csv"), &["words.csv", "`when`", "the first line is the header"]);
-    place.ok(&format!("{line} --seconds 30s --trace bare.csv"));
+    let text = place.ok(&format!("{line} --seconds 30s --trace bare.csv"));
+    assert!(!text.contains("probes"), "{text}");
+    assert!(place.ok(&format!("{SIMULATE} --strategy adaptive")).replace('\n', " ").contains("probes of 256 bytes"));
 }
 
 #[test]
 fn a_policy_for_the_device_alone_sends_nothing() {
     let json = Place::new().json(&format!("{EXIT} --send local --weigh-energy 1 --json"));
     assert_eq!((&json["sent"], &json["rules"][0]["outcome"]["bytes"]), (&"local".into(), &0.0.into()));
+    assert!(json["rules"].as_array().unwrap().iter().all(|rule| rule["outcome"]["on_device"] == 1.0), "{json}");
     assert!(json["rules"].as_array().unwrap().iter().all(|rule| rule["rule"] != "always offload"));
 }
 

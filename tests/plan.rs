@@ -208,6 +208,65 @@ fn each_wish_has_its_choice() {
     assert!(agreeing["best"]["accuracy"].as_f64().unwrap() >= 0.9);
 }
 
+/// With a deadline, everything that is shown is about answers that are right and in time, not about a floor of accuracy.
+#[test]
+fn a_deadline_is_what_the_plan_is_about() {
+    let place = Place::new();
+    place.ok(&eval("--measurements m.json"));
+    let measured = Arc::new(place.measurements("m.json"));
+    let flags = "plan --measurements m.json --round-trip 60ms --device-speed 0.05 --bandwidth 200k";
+    let text = place.ok(&format!("{flags} --deadline 100ms --out plan"));
+    for words in [
+        "Wanted: the most answers that are right within 100 ms",
+        "right in time",
+        "\nbest by bandwidth, most answers right within 100 ms\n",
+    ] {
+        assert!(text.contains(words), "{words} in {text}");
+    }
+    assert!(!text.contains("of at least") && !text.contains("no setting") && !text.contains("crossovers"), "{text}");
+    let html = fs::read_to_string(place.path("plan/plan.html")).unwrap();
+    assert!(html.contains("uncut deadline") && html.contains(">deadline 100 ms<"));
+    assert!(!html.contains("of at least") && !html.contains("crossovers") && !html.contains("fastest"));
+    let csv = fs::read_to_string(place.path("plan/plan.csv")).unwrap();
+    assert!(csv.lines().next().unwrap().ends_with(",accuracy,right_in_time,chosen"));
+
+    // Each way at its best, and the best of all at each bandwidth, by the goal.
+    let plan = place.json(&format!("{flags} --deadline 100ms --json"));
+    assert!(plan["accuracy_wanted"].is_null());
+    let planner = Planner::new(measured.clone(), Power::default(), Goal::Accuracy);
+    let planner = planner.only(|action| measured.coding(action).is_none_or(|coding| coding.codec != "raw RGB"));
+    let reigns = plan["fastest_by_bandwidth"].as_array().unwrap();
+    assert!(!reigns.is_empty());
+    for reign in reigns {
+        let middle = (reign["from"].as_f64().unwrap() * reign["to"].as_f64().unwrap()).sqrt();
+        let now = Conditions {
+            bandwidth: middle,
+            round_trip: 0.06,
+            device_speed: 0.05,
+            deadline: 0.1,
+            ..Conditions::default()
+        };
+        let best = planner.best(&now).action;
+        let codec = measured.coding(best).map_or("local", |coding| coding.codec.as_str());
+        assert_eq!(reign["way"].as_str().unwrap().split(" @ ").next(), Some(codec), "{reign}");
+    }
+
+    // A deadline is named for the other goals too, and drawn; where there is none, nothing speaks of it.
+    let delay = place.ok(&format!("{flags} --deadline 5s --goal delay --loss 10 --out delay"));
+    assert!(
+        delay.contains("the deadline is 5 s") && delay.contains("fastest by bandwidth, agreement of at least"),
+        "{delay}"
+    );
+    let html = fs::read_to_string(place.path("delay/plan.html")).unwrap();
+    assert!(html.contains("uncut deadline") && html.contains("crossovers below"));
+    place.ok(&format!("{flags} --loss 10 --out free"));
+    assert!(!fs::read_to_string(place.path("free/plan.html")).unwrap().contains("deadline"));
+    let late = place.run("plan --measurements m.json --deadline 1ms --device-speed 0.0001 --bandwidth 40k");
+    let warning = String::from_utf8(late.stderr).unwrap();
+    assert!(warning.starts_with("warning: no way answers within 1 ms; the soonest, "), "{warning}");
+    assert!(place.run(&format!("{flags} --deadline 5s")).stderr.is_empty());
+}
+
 #[test]
 fn a_network_without_labels_or_cuts_is_measured_too() {
     let place = Place::new();

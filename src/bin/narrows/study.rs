@@ -17,12 +17,14 @@ pub struct Way {
     pub codec: String,
     /// Which cut, if it has one.
     pub cut: Option<usize>,
-    /// True if one of its settings is as accurate as wanted.
+    /// Its settings.
+    actions: Vec<Action>,
+    /// True if one of its settings is as accurate as wanted, or nothing is asked of it.
     pub reaches: bool,
     /// What is best of it under the conditions; the most accurate if none is as accurate as wanted.
     pub best: Estimate,
-    /// Finds its fastest setting of those that are as accurate as wanted.
-    fastest: Planner,
+    /// Finds its setting at other bandwidths.
+    planner: Planner,
 }
 
 /// A bandwidth at which a cut and another way take equally long.
@@ -39,7 +41,7 @@ pub struct Crossing {
     pub below: bool,
 }
 
-/// A range of bandwidths in which one way is the fastest.
+/// A range of bandwidths in which one way is the best.
 pub struct Reign {
     /// Bits a second.
     pub from: f64,
@@ -67,18 +69,25 @@ pub struct Study {
     pub candidates: Vec<Estimate>,
     /// The ways, local first.
     pub ways: Vec<Way>,
-    /// Where cuts cross local and the codecs of the input, by bandwidth.
+    /// Where cuts cross local and the codecs of the input, by bandwidth; none for the goal accuracy, which is not about delay.
     pub crossings: Vec<Crossing>,
-    /// The fastest way at each bandwidth.
+    /// The best way at each bandwidth: the fastest of those that are accurate enough, or for the goal accuracy the one with
+    /// the most answers that are right and in time.
     pub reigns: Vec<Reign>,
 }
 
 impl Study {
-    /// Looks at everything that was measured. `wanted` is the share of right answers that delays over bandwidth are for.
+    /// Looks at everything that was measured. `wanted` is the share of right answers that delays over bandwidth are for; the
+    /// goal accuracy asks for none.
     pub fn new(measured: Arc<Measurements>, conditions: Conditions, goal: Goal, power: Power, wanted: f64) -> Study {
         let planner = Planner::new(measured.clone(), power, goal);
-        let fastest = Planner::new(measured.clone(), power, Goal::Delay { accuracy: wanted });
-        let ways = ways(&measured, &planner, &fastest, &conditions, wanted);
+        // Over all bandwidths a goal of energy is about delay too.
+        let over = match goal {
+            Goal::Accuracy => goal,
+            _ => Goal::Delay { accuracy: wanted },
+        };
+        let over = Planner::new(measured.clone(), power, over);
+        let ways = ways(&measured, &planner, &over, &conditions, wanted);
         let mut study = Study {
             best: planner.best(&conditions),
             candidates: planner.candidates(&conditions),
@@ -91,9 +100,17 @@ impl Study {
             crossings: Vec::new(),
             reigns: Vec::new(),
         };
-        study.crossings = study.find_crossings();
-        study.reigns = study.find_reigns();
+        if goal != Goal::Accuracy {
+            study.crossings = study.find_crossings();
+        }
+        study.reigns = study.find_reigns(&over);
         study
+    }
+
+    /// What answers soonest, if nothing that was measured answers by the deadline.
+    pub fn too_late(&self) -> Option<&Estimate> {
+        let late = self.conditions.deadline.is_finite() && self.candidates.iter().all(|one| one.in_time <= 0.0);
+        self.candidates.iter().filter(|_| late).min_by(|a, b| a.delay.total_cmp(&b.delay))
     }
 
     /// The ways that are as accurate as wanted; raw pixels, and codecs of the feature that narrows is measured beside, are
@@ -106,9 +123,10 @@ impl Study {
         (0..self.ways.len()).filter(move |&way| self.ways[way].reaches && is_drawn(&self.ways[way]))
     }
 
-    /// Least mean delay of a way at a bandwidth, in seconds, with a setting as accurate as wanted.
+    /// Mean delay of a way at a bandwidth, in seconds: the least with a setting as accurate as wanted, or for the goal accuracy
+    /// that of the setting with the most answers right and in time.
     pub fn delay(&self, way: usize, bandwidth: f64) -> f64 {
-        self.ways[way].fastest.best(&Conditions { bandwidth, ..self.conditions }).delay
+        self.ways[way].planner.best(&Conditions { bandwidth, ..self.conditions }).delay
     }
 
     /// The bandwidths of the grid.
@@ -147,21 +165,19 @@ impl Study {
         found
     }
 
-    fn find_reigns(&self) -> Vec<Reign> {
-        let drawn: Vec<usize> = self.drawn().collect();
-        let fastest = |bandwidth: f64| {
-            let delays = drawn.iter().map(|&way| (way, self.delay(way, bandwidth)));
-            delays.min_by(|a, b| a.1.total_cmp(&b.1)).map(|(way, _)| way)
-        };
+    fn find_reigns(&self, planner: &Planner) -> Vec<Reign> {
+        let way_of = |action: Action| self.drawn().find(|&way| self.ways[way].actions.contains(&action));
+        let planner = planner.clone().only(|action| way_of(action).is_some());
+        let best = |bandwidth: f64| way_of(planner.best(&Conditions { bandwidth, ..self.conditions }).action);
         let mut reigns: Vec<Reign> = Vec::new();
         let mut before = BANDWIDTHS.0;
         for bandwidth in Study::grid() {
-            let Some(way) = fastest(bandwidth) else { return Vec::new() };
+            let Some(way) = best(bandwidth) else { return Vec::new() };
             match reigns.last_mut() {
                 Some(last) if last.way == way => last.to = bandwidth,
                 Some(last) => {
                     let old = last.way;
-                    last.to = bisect(before, bandwidth, |bandwidth| fastest(bandwidth) == Some(old));
+                    last.to = bisect(before, bandwidth, |bandwidth| best(bandwidth) == Some(old));
                     let from = last.to;
                     reigns.push(Reign { from, to: bandwidth, way });
                 }
@@ -183,7 +199,7 @@ fn bisect(mut low: f64, mut high: f64, holds: impl Fn(f64) -> bool) -> f64 {
 }
 
 /// The ways in the order of the candidates.
-fn ways(measured: &Measurements, planner: &Planner, fastest: &Planner, now: &Conditions, wanted: f64) -> Vec<Way> {
+fn ways(measured: &Measurements, planner: &Planner, over: &Planner, now: &Conditions, wanted: f64) -> Vec<Way> {
     let way_of = |action: Action| {
         let cut = if let Action::Split { cut, .. } = action { Some(cut) } else { None };
         (measured.coding(action).map_or("", |coding| coding.codec.as_str()), cut)
@@ -195,7 +211,7 @@ fn ways(measured: &Measurements, planner: &Planner, fastest: &Planner, now: &Con
             continue;
         }
         let is_of = |action: Action| way_of(action) == (codec, cut);
-        let fastest = fastest.clone().only(is_of);
+        let over = over.clone().only(is_of);
         let name = match cut {
             Some(cut) => format!("{codec} @ {}", measured.cuts[cut].name),
             None if codec.is_empty() => "local".to_string(),
@@ -205,9 +221,10 @@ fn ways(measured: &Measurements, planner: &Planner, fastest: &Planner, now: &Con
             name,
             codec: codec.to_string(),
             cut,
-            reaches: fastest.best(now).accuracy >= wanted - 1e-9,
+            actions: measured.actions().filter(|&action| is_of(action)).collect(),
+            reaches: planner.goal() == Goal::Accuracy || over.best(now).accuracy >= wanted - 1e-9,
             best: planner.clone().only(is_of).best(now),
-            fastest,
+            planner: over,
         });
     }
     ways

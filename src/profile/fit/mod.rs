@@ -245,3 +245,18 @@ fn channels_last(array: &ArrayD<f32>, layout: &Layout) -> Vec<f32> {
     grid.gather(&array.view(), &mut values, |x| if x.is_finite() { x } else { 0.0 });
     values
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_target_is_above_zero() {
+        let mut samples: Vec<ArrayD<f32>> = (0..8).map(|i| ArrayD::from_elem(vec![1, 2, 2], i as f32)).collect();
+        for target in [0.0, -1.0, f64::NAN, f64::INFINITY] {
+            let options = FitOptions { target, ..FitOptions::default() };
+            let error = Profile::fit(&mut samples, None, &options, &mut |_| {}).unwrap_err();
+            assert!(matches!(&error, Error::InvalidInput(text) if text.contains("above 0")), "{target}: {error}");
+        }
+    }
+}

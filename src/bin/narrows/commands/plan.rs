@@ -107,6 +107,9 @@ pub fn run(args: &Args) -> Result<()> {
     } else {
         print(report.text())?
     }
+    if let Some(warning) = report.warning() {
+        note(format!("warning: {warning}"));
+    }
     if let Some(folder) = &args.out {
         note(format!("plan: {}", folder.join("plan.html").display()));
     }

@@ -1,5 +1,7 @@
-//! Delay over bandwidth as an SVG: a line for each way, numbers where a cut crosses local or the compressed input, and a
-//! band that names the fastest way.
+//! Delay over bandwidth as an SVG: a line for each way, numbers where a cut crosses local or the compressed input, a band that
+//! names the fastest way, or the best one, and the deadline.
+
+use narrows::split::Goal;
 
 use crate::report::plot::{Axis, CUT_COLOURS, GRAY, INPUT_COLOURS, escape};
 use crate::study::{BANDWIDTHS, Study, Way};
@@ -21,8 +23,11 @@ const LETTER: f64 = 6.3;
 /// The plot with its legend; empty if no way is as accurate as wanted.
 pub fn delay_plot(study: &Study) -> String {
     let drawn: Vec<usize> = study.drawn().collect();
-    let delays = drawn.iter().flat_map(|&way| [BANDWIDTHS.0, BANDWIDTHS.1].map(|end| study.delay(way, end)));
+    let delays = drawn.iter().flat_map(|&way| Study::grid().map(move |bandwidth| study.delay(way, bandwidth)));
     let (low, high) = delays.fold((f64::INFINITY, 0.0f64), |(low, high), x| (low.min(x), high.max(x)));
+    // A deadline far off is left out: the lines would lie flat beside it.
+    let deadline = Some(study.conditions.deadline).filter(|at| (low / 10.0..=high * 10.0).contains(at));
+    let (low, high) = deadline.map_or((low, high), |at| (low.min(at), high.max(at)));
     if !(low > 0.0 && high.is_finite()) {
         return String::new();
     }
@@ -33,6 +38,7 @@ pub fn delay_plot(study: &Study) -> String {
     svg += &frame(&x, &y);
     svg += &band(study, &x);
     svg += &now(study, &x);
+    svg += &deadline.map_or(String::new(), |seconds| across(seconds, &y));
     let mut legend = String::new();
     for &way in &drawn {
         let (colour, dashes, width) = look(&study.ways[way]);
@@ -100,13 +106,14 @@ fn frame(x: &Axis, y: &Axis) -> String {
     )
 }
 
-/// The fastest way at each bandwidth, and the bandwidths at which it changes.
+/// The best way at each bandwidth, and the bandwidths at which it changes.
 fn band(study: &Study, x: &Axis) -> String {
     let (top, height) = BAND;
     let mut svg = format!(
-        "<text class=\"small\" x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">fastest</text>\n",
+        "<text class=\"small\" x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">{}</text>\n",
         LEFT - 8.0,
-        top + 15.0
+        top + 15.0,
+        if study.goal == Goal::Accuracy { "best" } else { "fastest" }
     );
     // Two rows of labels: one that would run into the last of its row goes to the other, or is left to its tooltip.
     let mut free = [f64::NEG_INFINITY; 2];
@@ -164,6 +171,18 @@ fn now(study: &Study, x: &Axis) -> String {
         "<line class=\"uncut\" x1=\"{at:.1}\" y1=\"{TOP}\" x2=\"{at:.1}\" y2=\"{bottom}\"/>\
          <text class=\"small\" x=\"{beside:.1}\" y=\"{:.1}\" text-anchor=\"{anchor}\">asked for</text>\n",
         bottom - 6.0
+    )
+}
+
+/// The deadline.
+fn across(seconds: f64, y: &Axis) -> String {
+    let (at, right) = (y.at(seconds), WIDTH - RIGHT);
+    format!(
+        "<line class=\"uncut deadline\" x1=\"{LEFT}\" y1=\"{at:.1}\" x2=\"{right}\" y2=\"{at:.1}\"/>\
+         <text class=\"small\" x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">deadline {}</text>\n",
+        right - 4.0,
+        at - 5.0,
+        seconds_text(seconds)
     )
 }
 

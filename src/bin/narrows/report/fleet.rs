@@ -52,10 +52,16 @@ impl FleetReport {
             deadline if deadline.is_finite() => format!("within {}", seconds_text(deadline)),
             _ => "at any time, for there is no deadline".into(),
         };
+        let adaptive = self.outcomes.iter().any(|(name, _)| name.starts_with("adaptive"));
+        let probes = if adaptive {
+            "; probes of 256 bytes, which adaptive devices send where they have heard nothing for 10 s, counted"
+        } else {
+            ""
+        };
         format!(
             "In time: answered {deadline}. Right: of all requests, one without an answer being wrong. Delays: mean of those \
              answered, and quantiles of all (never: fewer than that are ever answered). Bytes and millijoules of the \
-             device, mean of all. Servers: share of their workers' time. Cost: a server for an hour {}, a gigabyte {}.",
+             device, mean of all{probes}. Servers: share of their workers' time. Cost: a server for an hour {}, a gigabyte {}.",
             self.scenario.prices.server_hour, self.scenario.prices.gigabyte
         )
     }

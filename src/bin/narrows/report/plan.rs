@@ -34,7 +34,8 @@ impl PlanReport {
         let mut text = format!("{}\n{}\n", self.title(), wrap(&self.sentences().join(" ")));
         text += &format!("\nbest: {}\n\n{}", self.best_text(), align(&self.rows(), 3));
         text += &format!("\n{}\n", wrap(&self.notes().join(" ")));
-        text += &format!("\nfastest by bandwidth, {}\n", self.wanted_text());
+        let best = if self.by_accuracy() { "best" } else { "fastest" };
+        text += &format!("\n{best} by bandwidth, {}\n", self.wanted_text());
         let reigns = study.reigns.iter().map(|reign| {
             let ends = [reign.from, reign.to].map(bandwidth_text);
             vec![ends[0].clone(), "to".into(), ends[1].clone(), study.ways[reign.way].name.clone()]
@@ -52,11 +53,20 @@ impl PlanReport {
         let mut body = format!("<h1>{}</h1>\n", escape(&self.title()));
         body += &paragraph(&self.sentences().join(" "));
         body += &format!("<p class=\"best\">Best: {}.</p>\n", escape(&self.best_text()));
+        if let Some(warning) = self.warning() {
+            body += &paragraph(&format!("Mind that {warning}."));
+        }
         body += &format!("<h2>Delay over bandwidth</h2>\n{}", delay_plot(&self.study));
-        body += &paragraph(&format!(
-            "Each line is the fastest setting that has {}. Above it, the fastest of all. Numbers are the crossovers below.",
-            self.wanted_text()
-        ));
+        let (the, best) =
+            if self.by_accuracy() { ("the setting with the", "best") } else { ("the fastest setting with", "fastest") };
+        let mut about = format!("Each line is {the} {}. Above it, the {best} of all.", self.wanted_text());
+        if self.study.conditions.deadline.is_finite() {
+            about += " The line across is the deadline.";
+        }
+        if !self.study.crossings.is_empty() {
+            about += " Numbers are the crossovers below.";
+        }
+        body += &paragraph(&about);
         if !self.study.crossings.is_empty() {
             let rows = self.crossing_rows();
             body += &format!("<h2>Crossovers</h2>\n{}", table(&rows[0], &rows[1..], 6));
@@ -71,7 +81,7 @@ impl PlanReport {
     pub fn csv(&self) -> String {
         let measured = &self.study.measurements;
         let mut text = String::from(
-            "action,cut,codec,setting,layer,bytes_mean,device_s,link_s,server_s,delay_s,delay_p95_s,energy_j,accuracy,chosen\n",
+            "action,cut,codec,setting,layer,bytes_mean,device_s,link_s,server_s,delay_s,delay_p95_s,energy_j,accuracy,right_in_time,chosen\n",
         );
         for estimate in &self.study.candidates {
             let coding = measured.coding(estimate.action);
@@ -84,13 +94,14 @@ impl PlanReport {
             ];
             let [device, link, server] = self.study.parts(estimate);
             text += &format!(
-                "{},{:.1},{device:.6},{link:.6},{server:.6},{:.6},{:.6},{:.6},{:.6},{}\n",
+                "{},{:.1},{device:.6},{link:.6},{server:.6},{:.6},{:.6},{:.6},{:.6},{:.6},{}\n",
                 names.map(|name| csv_field(&name)).join(","),
                 estimate.bytes,
                 estimate.delay,
                 estimate.late,
                 estimate.energy,
                 estimate.accuracy,
+                estimate.right_in_time,
                 u8::from(estimate.action == self.study.best.action)
             );
         }
@@ -137,7 +148,7 @@ impl PlanReport {
             },
             "measure": self.measure(),
             "accuracy_uncut": measured.accuracy(Action::Local),
-            "accuracy_wanted": self.study.wanted,
+            "accuracy_wanted": (!self.by_accuracy()).then_some(self.study.wanted),
             "best": self.estimate_json(&self.study.best),
             "candidates": self.study.candidates.iter().map(|one| self.estimate_json(one)).collect::<Vec<_>>(),
             "fastest_by_bandwidth": reigns.collect::<Vec<_>>(),
@@ -164,6 +175,7 @@ impl PlanReport {
             "in_time": estimate.in_time,
             "energy": estimate.energy,
             "accuracy": estimate.accuracy,
+            "right_in_time": estimate.right_in_time,
         })
     }
 
@@ -183,8 +195,27 @@ impl PlanReport {
         if self.agreement { "agreement" } else { "top-1" }
     }
 
+    /// True if the most answers that are right and in time are wanted, and no accuracy in itself.
+    fn by_accuracy(&self) -> bool {
+        self.study.goal == Goal::Accuracy
+    }
+
     fn wanted_text(&self) -> String {
-        format!("{} of at least {:.4}", self.measure(), self.study.wanted)
+        match self.study.goal {
+            Goal::Accuracy => format!("most answers right{}", self.deadline_text()),
+            _ => format!("{} of at least {:.4}", self.measure(), self.study.wanted),
+        }
+    }
+
+    /// What makes the plan one of little use.
+    pub fn warning(&self) -> Option<String> {
+        let soonest = self.study.too_late()?;
+        Some(format!(
+            "no way answers{}; the soonest, {}, takes {}",
+            self.deadline_text(),
+            self.study.measurements.name(soonest.action),
+            seconds_text(soonest.delay)
+        ))
     }
 
     /// Conditions and wish in words.
@@ -192,6 +223,11 @@ impl PlanReport {
         let Study { conditions, measurements: measured, .. } = &self.study;
         let times = |speed: f64| if speed == 1.0 { String::new() } else { format!(" {speed} times") };
         let wish = match self.study.goal {
+            Goal::Delay { .. } if conditions.deadline.is_finite() => format!(
+                "the least delay with {}; the deadline is {}",
+                self.wanted_text(),
+                seconds_text(conditions.deadline)
+            ),
             Goal::Delay { .. } => format!("the least delay with {}", self.wanted_text()),
             Goal::Energy { .. } => format!("the least energy with {}{}", self.wanted_text(), self.deadline_text()),
             Goal::Accuracy => format!("the most answers that are right{}", self.deadline_text()),
@@ -232,6 +268,13 @@ impl PlanReport {
              device, at {} W computing, {} W sending, {} W over the round trip, {} W while the server works.",
             power.compute, power.send, power.receive, power.idle
         )];
+        if self.shows_in_time() {
+            notes.push(
+                "Right in time: share of answers; what is sent is taken to be right a standard error less often than was \
+                 measured."
+                    .into(),
+            );
+        }
         if self.study.ways.iter().any(|way| !way.reaches) {
             notes.push(format!("–: no setting has {}; its most accurate is shown.", self.wanted_text()));
         }
@@ -256,10 +299,16 @@ impl PlanReport {
         text
     }
 
+    /// True if there is a column for what the goal is about.
+    fn shows_in_time(&self) -> bool {
+        self.by_accuracy() && self.study.conditions.deadline.is_finite()
+    }
+
     /// The best of each way, head first.
     fn rows(&self) -> Vec<Vec<String>> {
         let mut head: Vec<String> = COLUMNS.map(str::to_string).to_vec();
         head.extend(["energy mJ".into(), self.measure().to_string()]);
+        head.extend(self.shows_in_time().then(|| "right in time".into()));
         std::iter::once(head).chain(self.study.ways.iter().map(|way| self.row(way))).collect()
     }
 
@@ -274,7 +323,7 @@ impl PlanReport {
         let layer = coding.and_then(|coding| coding.layer);
         let layer = layer.map_or(String::new(), |(layer, of)| format!(" layer {layer}/{of}"));
         let [device, link, server] = self.study.parts(best).map(milliseconds);
-        vec![
+        let mut cells = vec![
             mark.into(),
             way.name.clone(),
             coding.map_or(String::new(), |coding| coding.setting.clone()) + &layer,
@@ -286,7 +335,9 @@ impl PlanReport {
             milliseconds(best.late),
             format!("{:.1}", best.energy * 1e3),
             format!("{:.4}", best.accuracy),
-        ]
+        ];
+        cells.extend(self.shows_in_time().then(|| format!("{:.4}", best.right_in_time)));
+        cells
     }
 
     fn crossing_rows(&self) -> Vec<Vec<String>> {
