@@ -575,7 +575,7 @@ fn a_server_that_is_not_there_is_named_once() {
     let server = "http://127.0.0.1:1";
     let line = format!(
         "offload --server {server} --model {DEMO}/network.onnx --model-output logits --cut cut --images images \
-         --normalize cifar10 --attempts 1"
+         --normalize cifar10 --timeout 1s"
     );
     place.fails(&line, &[server, "network@cut", "the server is not reached"]);
     let error = text(&place.run(&line).stderr);
