@@ -4,7 +4,7 @@ use crate::chunk::Outlook;
 use crate::container::MAX_LAYERS;
 use crate::entropy::bank::{TABLES, TABLES_PER_OCTAVE};
 use crate::kernels::portable::{
-    CONTEXTS, ContextRule, Dequantizer, Dequantizers, MAX_LANES, Quantizer, Quantizers, RunTables,
+    CONTEXTS, ContextRule, Dequantizer, Dequantizers, MAX_LANES, Quantizer, Quantizers, RunTables, STEP_MAX,
 };
 use crate::profile::Profile;
 use crate::quality::{self, STEPS_PER_OCTAVE};
@@ -54,6 +54,20 @@ impl Plan {
             if let Some(run) = self.runs.last_mut() {
                 run.expected += profile.bank.mean_magnitude(level);
             }
+        }
+    }
+
+    /// Makes coefficients larger than this quality of `profile` does, but for their means, by so many step indices.
+    pub fn amplify(&mut self, profile: &Profile, quality: i16, indices: i32) {
+        self.dequantizers.clear();
+        for (channel, level) in levels(profile, quality, 0) {
+            let step = i32::from(profile.steps[channel]) + i32::from(quality) + gain_at(profile, channel, quality);
+            let offsets = profile.offsets[usize::from(level)];
+            self.dequantizers.push(Dequantizer::new(
+                profile.means[channel],
+                step.clamp(0, STEP_MAX) + indices,
+                offsets,
+            ));
         }
     }
 
@@ -139,9 +153,9 @@ fn layer_channels(profile: &Profile, finest: i16, above: usize) -> impl Iterator
         .filter(move |&(channel, ..)| finer[..above].iter().all(|is_active| is_active(channel)))
 }
 
-/// The levels of the coder channels that are coded at a quality.
-pub(crate) fn levels(profile: &Profile, quality: i16) -> impl Iterator<Item = u8> {
-    active_channels(profile, quality).map(|(_, level, _)| level)
+/// The coder channels that are coded in a layer of which `above` are finer, ascending, each with its level.
+pub(crate) fn levels(profile: &Profile, finest: i16, above: usize) -> impl Iterator<Item = (usize, u8)> {
+    layer_channels(profile, finest, above).map(|(channel, level, _)| (channel, level))
 }
 
 /// What a layer of a stream codes, without a plan: `above` layers are finer, and some are below if it `refines` them. A digit may

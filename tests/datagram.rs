@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use narrows::datagram::{Assembler, Concealment, Datagrams, Request};
-use narrows::{Encoder, Error, Feature, Profile, Quality, decode, fit::FitOptions};
+use narrows::{Encoder, Error, Feature, Limits, Profile, Quality, decode, fit::FitOptions};
 use ndarray::{ArrayD, Dimension};
 
 const PROFILES: [&str; 4] = [
@@ -47,11 +47,18 @@ fn all_parts_in_any_order_are_the_feature_of_the_stream() {
         let own = wave(&shape, 3);
         shape[2] += 3;
         for feature in [own, wave(&shape, 4)] {
-            for (bytes, parts, scale) in [(1200, 1, 1.0), (60_000, 16, 0.25), (100, 3, 4.0), (400, 255, 1.0)] {
+            for (bytes, parts, copies, scale) in [
+                (1200, 1, 0, 1.0),
+                (1200, 1, 1, 1.0),
+                (60_000, 16, 0, 0.25),
+                (60_000, 2, 1, 0.25),
+                (100, 3, 0, 4.0),
+                (400, 255, 3, 1.0),
+            ] {
                 let quality = Quality::Scale(scale);
                 let mut encoder = Encoder::with_profile(profile.clone());
                 let expected = decode(&encoder.encode(&feature, quality).unwrap(), Some(&profile)).unwrap();
-                let options = Datagrams { number: 9, bytes, parts };
+                let options = Datagrams { number: 9, bytes, parts, copies };
                 let sent = match encoder.datagrams(&feature, quality, &options) {
                     Ok(sent) => sent,
                     Err(error) => {
@@ -115,12 +122,88 @@ fn neighbours_conceal_better_than_means_and_requests_bring_the_rest() {
 }
 
 #[test]
+fn a_copy_stands_for_a_lost_part_as_well_as_a_coarser_stream() {
+    for path in PROFILES {
+        let profile = profile(path);
+        let feature = wave(&profile.layout().shape(), 21);
+        let mut encoder = Encoder::with_profile(profile.clone());
+        let [scale, coarser] = [0.25, 0.75].map(Quality::Scale);
+        let mut stream = |quality| {
+            let bytes = encoder.encode(&feature, quality).unwrap();
+            decode(&bytes, Some(&profile)).unwrap()
+        };
+        let whole = stream(scale).to_f32();
+        let coarse = error(&whole, &stream(coarser));
+        let mut lost_one = |copies| -> f64 {
+            let options = Datagrams { number: 4, bytes: 60_000, parts: 8, copies };
+            let sent = encoder.datagrams(&feature, scale, &options).unwrap();
+            let without = |lost: usize| {
+                let mut assembler = Assembler::new(profile.clone());
+                for (_, datagram) in sent.iter().enumerate().filter(|&(i, _)| i != lost) {
+                    assembler.push(datagram).unwrap();
+                }
+                assert_eq!(assembler.missing(4), Some(vec![lost as u8]));
+                error(&whole, &assembler.take(4, Concealment::Means).unwrap())
+            };
+            (0..8).map(without).sum::<f64>() / 8.0
+        };
+        let [none, one, two] = [0, 1, 2].map(&mut lost_one);
+        // An eighth of the symbols is coarse.
+        assert!(one < coarse / 4.0, "{path}: {one} {coarse}");
+        assert!(one < two && two < none, "{path}: {one} {two} {none}");
+    }
+}
+
+#[test]
+fn a_part_takes_the_place_of_its_copy_and_a_copy_that_of_no_part() {
+    let profile = profile(PROFILES[1]);
+    let feature = wave(&profile.layout().shape(), 22);
+    let mut encoder = Encoder::with_profile(profile.clone());
+    let quality = Quality::Scale(0.25);
+    let expected = decode(&encoder.encode(&feature, quality).unwrap(), Some(&profile)).unwrap();
+    let options = Datagrams { number: 4, parts: 8, copies: 3, ..Datagrams::default() };
+    let sent = encoder.datagrams(&feature, quality, &options).unwrap();
+    for seed in 0..20 {
+        let mut assembler = Assembler::new(profile.clone());
+        for i in shuffled(sent.len(), seed) {
+            assembler.push(&sent[i]).unwrap();
+        }
+        assert_eq!(assembler.take(4, Concealment::Neighbours).unwrap(), expected);
+    }
+}
+
+#[test]
+fn a_datagram_that_claims_much_costs_little() {
+    for path in PROFILES {
+        let profile = profile(path);
+        let mut shape = profile.layout().shape();
+        shape[2] += 1;
+        let mut encoder = Encoder::with_profile(profile.clone());
+        let options = Datagrams { parts: 2, copies: 1, ..Datagrams::default() };
+        let mut bytes = encoder.datagrams(&wave(&shape, 5), Quality::Scale(1.0), &options).unwrap().swap_remove(0);
+        // Behind ten bytes, the type and the axes: a byte for each length below 128.
+        let rows = 14 + usize::from(shape[1] > 127);
+        assert_eq!(usize::from(bytes[rows]), shape[2], "{path}");
+        let limits = Limits { output_bytes: 1 << 16, network_bytes: 1 << 16, ..Limits::default() };
+        let mut small = Assembler::new(profile.clone()).limits(limits);
+        bytes.splice(rows..=rows, [0xff, 0xff, 0x03]);
+        assert!(matches!(small.push(&bytes), Err(Error::LimitExceeded { .. })), "{path}");
+        // Within the limits, its states are wrong.
+        let error = Assembler::new(profile.clone()).push(&bytes).unwrap_err();
+        assert!(
+            matches!(error, Error::Truncated { .. } | Error::Corrupt { .. } | Error::LimitExceeded { .. }),
+            "{path}: {error}"
+        );
+    }
+}
+
+#[test]
 fn damaged_and_foreign_datagrams_are_refused() {
     for path in PROFILES {
         let profile = profile(path);
         let feature = wave(&profile.layout().shape(), 8);
         let mut encoder = Encoder::with_profile(profile.clone());
-        let options = Datagrams { number: 300, bytes: 60_000, parts: 5 };
+        let options = Datagrams { number: 300, bytes: 60_000, parts: 5, copies: 2 };
         let sent = encoder.datagrams(&feature, Quality::Scale(2.0), &options).unwrap();
         let mut assembler = Assembler::new(profile.clone());
         assembler.push(&sent[0]).unwrap();
@@ -144,12 +227,16 @@ fn damaged_and_foreign_datagrams_are_refused() {
         if unseen == 0 {
             assert_eq!(assembler.missing(300), Some(vec![1, 2, 3, 4]));
         }
-        // The same feature at another quality, or in other parts.
+        // What has the same number and another quality, or other parts, is another feature, and what has more of them counts.
         for (scale, parts) in [(1.0, 5), (2.0, 6)] {
             let options = Datagrams { parts, ..options };
             let other = encoder.datagrams(&feature, Quality::Scale(scale), &options).unwrap();
-            assert!(matches!(assembler.push(&other[2]), Err(Error::Corrupt { .. })), "{scale} {parts}");
+            assert_eq!(assembler.push(&other[2]).unwrap().missing, parts - 1, "{scale} {parts}");
         }
+        for datagram in &sent[1..4] {
+            assembler.push(datagram).unwrap();
+        }
+        assert_eq!(assembler.missing(300), Some(vec![4]));
     }
     let one = profile(PROFILES[0]);
     let sent = Encoder::with_profile(one.clone())
@@ -174,7 +261,7 @@ fn the_oldest_feature_makes_room() {
 }
 
 #[test]
-fn what_came_late_is_gone_before_its_number_comes_again() {
+fn what_comes_after_a_feature_was_taken_is_late() {
     let profile = profile(PROFILES[0]);
     let feature = wave(&profile.layout().shape(), 1);
     let mut assembler = Assembler::new(profile.clone());
@@ -191,11 +278,9 @@ fn what_came_late_is_gone_before_its_number_comes_again() {
             assembler.push(&datagram).unwrap();
         }
         assembler.take(number, Concealment::Means).unwrap();
-        if number == first {
-            assert_eq!(assembler.push(&late[0]).unwrap().missing, 1);
-        }
+        let late = assembler.push(&late[0]).unwrap();
         let apart = number.wrapping_sub(first);
-        assert_eq!(assembler.missing(first).is_some(), apart <= 256, "{apart}");
+        assert_eq!((late.repeated, late.missing), if apart <= 256 { (true, 0) } else { (false, 1) }, "{apart}");
     }
 }
 
@@ -238,6 +323,10 @@ fn options_out_of_range_are_errors() {
     let profile = profile(PROFILES[0]);
     let feature = wave(&profile.layout().shape(), 1);
     let mut encoder = Encoder::with_profile(profile.clone());
+    for copies in [4, 255] {
+        let options = Datagrams { parts: 2, copies, ..Datagrams::default() };
+        assert!(matches!(encoder.datagrams(&feature, Quality::default(), &options), Err(Error::InvalidInput { .. })));
+    }
     for parts in [0, 256] {
         let options = Datagrams { parts, ..Datagrams::default() };
         assert!(matches!(encoder.datagrams(&feature, Quality::default(), &options), Err(Error::InvalidInput { .. })));

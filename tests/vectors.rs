@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use half::{bf16, f16};
+use narrows::datagram::{Assembler, Concealment, Datagrams};
 use narrows::fit::{FitOptions, Transforms};
-use narrows::{Axes, Clip, Decoder, Element, Encoder, Feature, FeatureView, Info, Packed, Profile, Quality};
+use narrows::{Axes, Backend, Clip, Decoder, Element, Encoder, Feature, FeatureView, Info, Packed, Profile, Quality};
 use ndarray::{ArrayD, IxDyn, s};
 
 fn folder() -> PathBuf {
@@ -263,6 +264,33 @@ fn write_missing() {
             write(&format!("{name}.feature"), &bytes(&decoder().decode(&whole[..end]).unwrap()));
         }
     }
+    // Datagrams, each behind its length; all of them are the feature that the stream of this quality is.
+    for (name, profile, sample, channels, scale, options) in [
+        ("waves-parts", &profile, &first, 1, 0.2, Datagrams { parts: 3, ..Datagrams::default() }),
+        (
+            "waves-copies",
+            &profile,
+            &first,
+            1,
+            0.05,
+            Datagrams { number: 700, parts: 8, copies: 1, ..Datagrams::default() },
+        ),
+        ("rectified-parts", &rectified, &two, 1, 0.02, Datagrams { bytes: 200, ..Datagrams::default() }),
+        ("rectified-copies", &rectified, &third, 1, 0.3, Datagrams { parts: 2, copies: 2, ..Datagrams::default() }),
+        ("bursts-parts", &bursting, &bursts(303), 3, 0.01, Datagrams { bytes: 60_000, ..Datagrams::default() }),
+        ("bursts-copies", &bursting, &bursts(304), 3, 0.1, Datagrams { parts: 5, copies: 3, ..Datagrams::default() }),
+    ] {
+        let view = FeatureView::from(sample).channel_axis(channels);
+        let sent = Encoder::with_profile(profile.clone()).datagrams(view, Quality::Scale(scale), &options).unwrap();
+        let mut assembler = Assembler::new(profile.clone());
+        for datagram in &sent {
+            assembler.push(datagram).unwrap();
+        }
+        let whole = assembler.take(options.number, Concealment::Means).unwrap();
+        let framed = |datagram: &Vec<u8>| [&(datagram.len() as u16).to_le_bytes()[..], datagram].concat();
+        write(&format!("1-{name}.datagrams"), &sent.iter().flat_map(framed).collect::<Vec<u8>>());
+        write(&format!("1-{name}.feature"), &bytes(&whole));
+    }
     let bytes_of_waves = first.mapv(|x| (x * 10.0 + 100.0) as u8);
     stream("2-waves-u8", Encoder::with_profile(profile.clone()), (&bytes_of_waves).into(), scale(1.0));
     stream("2-waves-wild", Encoder::with_profile(profile.clone()), (&wild(&[1, 6, 8, 8])).into(), scale(1.0));
@@ -289,6 +317,43 @@ const MANIFEST: &str = "SHA256SUMS";
 fn the_golden_files_are_those_of_the_manifest() {
     let written = fs::read_to_string(folder().join(MANIFEST)).unwrap();
     assert_eq!(manifest(), written, "a golden file was changed, or one was added without the manifest");
+}
+
+/// The datagrams of a file, each of which is behind its length.
+fn datagrams(mut file: &[u8]) -> Vec<&[u8]> {
+    let mut datagrams = Vec::new();
+    while let Some((&length, rest)) = file.split_first_chunk::<2>() {
+        let (datagram, rest) = rest.split_at(usize::from(u16::from_le_bytes(length)));
+        datagrams.push(datagram);
+        file = rest;
+    }
+    datagrams
+}
+
+#[test]
+fn golden_datagrams_decode_to_what_they_always_did() {
+    let mut count = 0;
+    for (name, profile) in ["waves", "rectified", "bursts"].into_iter().zip(profiles()) {
+        for entry in fs::read_dir(folder()).unwrap() {
+            let path = entry.unwrap().path();
+            let stem = path.file_stem().unwrap().to_str().unwrap();
+            if path.extension().is_none_or(|extension| extension != "datagrams") || !stem.contains(name) {
+                continue;
+            }
+            let (file, expected) = (fs::read(&path).unwrap(), fs::read(path.with_extension("feature")).unwrap());
+            for backend in Backend::available() {
+                let mut assembler = Assembler::new(profile.clone()).backend(backend.clone());
+                let received: Vec<_> =
+                    datagrams(&file).into_iter().map(|datagram| assembler.push(datagram).unwrap()).collect();
+                let last = received.last().unwrap();
+                assert_eq!(last.missing, 0, "{stem}");
+                let feature = assembler.take(last.feature, Concealment::Means).unwrap();
+                assert_eq!(bytes(&feature), expected, "{stem} on {}", backend.name());
+            }
+            count += 1;
+        }
+    }
+    assert!(count >= 6, "{count} golden features in datagrams");
 }
 
 #[test]

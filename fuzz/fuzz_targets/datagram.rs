@@ -18,6 +18,7 @@ struct Input {
     seed: u32,
     quality: i8,
     parts: u8,
+    copies: u8,
     steps: Vec<Step>,
 }
 
@@ -40,7 +41,7 @@ fuzz_target!(|input: Input| {
         (state >> 8) as f32 / 16_777_216.0 * 4.0 - 1.0
     });
     let number = input.seed as u16;
-    let options = Datagrams { number, bytes: 60_000, parts: usize::from(input.parts).max(1) };
+    let options = Datagrams { number, bytes: 60_000, parts: usize::from(input.parts).max(1), copies: input.copies % 4 };
     let quality = Quality::Scale((f32::from(input.quality) / 32.0).exp2());
     let view = FeatureView::from(&feature).with_axes(layout.axes);
     let Ok(sent) = Encoder::with_profile(profile.clone()).datagrams(view, quality, &options) else { return };

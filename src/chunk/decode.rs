@@ -10,7 +10,7 @@ use crate::plan::Plan;
 use crate::threads;
 
 /// Coefficients of a strip, about: all that is made of them stays in a cache.
-const STRIP: usize = 1 << 14;
+pub(crate) const STRIP: usize = 1 << 14;
 
 /// Buffers of decoding chunks.
 #[derive(Debug, Default, Clone)]

@@ -15,7 +15,7 @@ use crate::kernels::portable::{ContextModel, ContextRule};
 use crate::limits::Limits;
 use crate::plan::Plan;
 
-pub(crate) use decode::{ChunkReader, decode, decode_chunk};
+pub(crate) use decode::{ChunkReader, STRIP, decode, decode_chunk};
 #[cfg(feature = "gpu")]
 pub(crate) use encode::BYTES_PER_LANE;
 pub(crate) use encode::{Worker, code_chunk, cost, encode, index_chunk, lanes_for};

@@ -2,8 +2,11 @@
 //!
 //! A part holds the symbols of some coder channels of each block, spread so that what is lost with one part has
 //! neighbours in others: coder channel number i among the active ones of the block in row y and column x is in part
-//! (i + a x + b y) mod K, with a = max(1, K / 2) and b = max(1, K / 4). Symbols are coded with the tables of their channels, without
+//! (i + a x + b y) mod K, with b = max(1, K / 4) and a the least number from 3 K / 8 on that is relatively prime to K. Symbols are coded with the tables of their channels, without
 //! contexts, because neighbours may be lost. What does not arrive is concealed: see [`Concealment`].
+//!
+//! A datagram may carry a coarse copy of another part as well ([`Datagrams::copies`]; multiple description coding, see Goyal
+//! 2001), so that a lost part is mostly known coarsely.
 //!
 //! ```
 //! use narrows::datagram::{Assembler, Concealment, Datagrams};
@@ -16,7 +19,7 @@
 //! # let mut samples: Vec<_> = (0..32).map(head).collect();
 //! # let profile = Arc::new(Profile::fit(&mut samples, None, &FitOptions::default(), &mut |_| {})?);
 //! // On the device: datagrams of at most 200 bytes, at least four of them.
-//! let options = Datagrams { number: 7, bytes: 200, parts: 4 };
+//! let options = Datagrams { number: 7, bytes: 200, parts: 4, copies: 0 };
 //! let sent = Encoder::with_profile(profile.clone()).datagrams(&head(100), Quality::Scale(1.0), &options)?;
 //!
 //! // On the server: the second is lost, the others arrive in another order.
@@ -34,6 +37,7 @@
 
 mod assemble;
 mod conceal;
+mod contents;
 mod header;
 mod pack;
 mod request;
@@ -44,8 +48,6 @@ pub use request::Request;
 
 pub(crate) use pack::{pack, split};
 
-use crate::transform::Blocks;
-
 /// How a feature becomes datagrams.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Datagrams {
@@ -55,63 +57,19 @@ pub struct Datagrams {
     pub bytes: usize,
     /// Parts at least, 1 to 255: more parts lose less at a time, and cost some fourteen bytes each.
     pub parts: usize,
+    /// Each datagram also holds the symbols of another part, coarser by a factor of three (1), nine (2) or twenty-seven (3);
+    /// 0 for no copies. Coarser copies cost fewer bytes.
+    pub copies: u8,
 }
 
 impl Default for Datagrams {
-    /// Number 0, 1,200 bytes, one part at least.
+    /// Number 0, 1,200 bytes, one part at least, no copies.
     fn default() -> Self {
-        Datagrams { number: 0, bytes: 1200, parts: 1 }
+        Datagrams { number: 0, bytes: 1200, parts: 1, copies: 0 }
     }
 }
 
 /// Most parts of a feature.
 const MAX_PARTS: usize = 255;
-
-/// Which part of how many each symbol is in.
-#[derive(Debug, Clone, Copy)]
-struct Spread {
-    parts: usize,
-    /// Block rows of a plane, and blocks of a row.
-    plane_rows: usize,
-    columns: usize,
-}
-
-impl Spread {
-    fn new(parts: usize, blocks: &Blocks) -> Spread {
-        Spread { parts, plane_rows: blocks.plane_rows.max(1), columns: blocks.columns.max(1) }
-    }
-
-    /// The part of the first active channel of a block; those of the others follow in turn.
-    fn first(&self, block: usize) -> usize {
-        let (row, column) = (block / self.columns % self.plane_rows, block % self.columns);
-        (column * (self.parts / 2).max(1) + row * (self.parts / 4).max(1)) % self.parts
-    }
-
-    /// The active channels of a block that are in a part, of `channels`.
-    fn channels(&self, part: usize, block: usize, channels: usize) -> impl Iterator<Item = usize> + use<> {
-        ((part + self.parts - self.first(block)) % self.parts..channels).step_by(self.parts)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_symbol_is_in_one_part_and_neighbours_are_in_others() {
-        for parts in [1, 2, 3, 4, 7, 8, 20, 255] {
-            let spread = Spread { parts, plane_rows: 5, columns: 6 };
-            for block in 0..2 * 5 * 6 {
-                let mut seen = [0; 50];
-                for part in 0..parts {
-                    spread.channels(part, block, 50).for_each(|channel| seen[channel] += 1);
-                }
-                assert_eq!(seen, [1; 50]);
-            }
-            if parts > 1 {
-                assert!((0..5).all(|x| spread.first(x) != spread.first(x + 1)));
-                assert!((0..4).all(|y| spread.first(6 * y) != spread.first(6 * y + 6)));
-            }
-        }
-    }
-}
+/// Coarsest copies.
+const MAX_COPIES: u8 = 3;

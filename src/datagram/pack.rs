@@ -1,12 +1,12 @@
 //! Symbols to datagrams.
 
 use crate::container::Layout;
+use crate::datagram::contents::{Contents, Place};
 use crate::datagram::header::Header;
-use crate::datagram::{Datagrams, MAX_PARTS, Spread};
+use crate::datagram::{Datagrams, MAX_COPIES, MAX_PARTS};
 use crate::entropy::bank::COST_ONE_BIT;
 use crate::error::{Error, Result};
 use crate::kernels::portable::{CheckSums, MAX_LANES, RansScratch, rans_encode};
-use crate::plan;
 use crate::profile::Profile;
 use crate::transform::Blocks;
 
@@ -28,14 +28,28 @@ pub(crate) fn pack(
     if !(1..=MAX_PARTS).contains(&options.parts) {
         return Err(Error::invalid(format!("a feature has 1 to {MAX_PARTS} parts, not {}", options.parts)));
     }
-    let levels: Vec<u8> = plan::levels(profile, quality).collect();
+    if options.copies > MAX_COPIES {
+        let Datagrams { copies, .. } = options;
+        return Err(Error::invalid(format!("copies are coarser by 3, 9 or 27 (1, 2, 3; 0 for none), not {copies}")));
+    }
     let layout = (*layout != profile.layout).then_some(*layout);
     let limit = options.bytes.min(usize::from(u16::MAX));
     let mut parts = options.parts;
     loop {
-        let header =
-            Header { lanes: 1, feature: options.number, profile: profile.hash as u16, quality, part: 0, parts, layout };
-        let longest = pack_parts(profile, header, (blocks, symbols), &levels, out);
+        // The only part is nobody's copy.
+        let copies = if parts > 1 { options.copies } else { 0 };
+        let header = Header {
+            lanes: 1,
+            feature: options.number,
+            profile: profile.hash as u16,
+            quality,
+            part: 0,
+            parts,
+            copies,
+            layout,
+        };
+        let contents = Contents::new(profile, quality, (parts, copies), blocks);
+        let longest = pack_parts(profile, header, &contents, symbols, out);
         if longest <= limit {
             return Ok(());
         }
@@ -52,39 +66,34 @@ pub(crate) fn pack(
 }
 
 /// Writes all parts, and gives the length of the longest.
-fn pack_parts(
-    profile: &Profile,
-    header: Header,
-    (blocks, symbols): (&Blocks, &[i32]),
-    levels: &[u8],
-    out: &mut Vec<u8>,
-) -> usize {
+fn pack_parts(profile: &Profile, header: Header, contents: &Contents, symbols: &[i32], out: &mut Vec<u8>) -> usize {
     out.clear();
-    let spread = Spread::new(header.parts, blocks);
-    let channels = levels.len();
-    let (mut own, mut tables, mut scratch) = (Vec::new(), Vec::new(), RansScratch::default());
+    let (mut coded, mut tables, mut scratch) = (Vec::new(), Vec::new(), RansScratch::default());
     let mut longest = 0;
     for part in 0..header.parts {
-        own.clear();
+        coded.clear();
         tables.clear();
-        for (block, symbols) in symbols.chunks_exact(channels.max(1)).enumerate() {
-            for channel in spread.channels(part, block, channels) {
-                own.push(symbols[channel]);
-                tables.push(levels[channel]);
-            }
+        let symbol = |place: &Place| symbols[place.block * contents.channels() + place.channel];
+        for place in contents.own(part) {
+            coded.push(symbol(&place));
+            tables.push(place.table);
         }
-        let cost = own.iter().zip(&tables).map(|(&symbol, &table)| u64::from(profile.bank.cost(table, symbol)));
+        for place in contents.copies(part) {
+            coded.push(contents.coarse(symbol(&place)));
+            tables.push(place.table);
+        }
+        let cost = coded.iter().zip(&tables).map(|(&symbol, &table)| u64::from(profile.bank.cost(table, symbol)));
         let worth = cost.sum::<u64>() / u64::from(COST_ONE_BIT * 8) / BYTES_PER_LANE;
         let lanes = 1 << worth.clamp(1, MAX_LANES as u64).ilog2();
         let header = Header { part, lanes, ..header };
         let start = out.len();
         out.extend_from_slice(&[0; 2]);
         header.write(out);
-        if !own.is_empty() {
+        if !coded.is_empty() {
             let mut sums = CheckSums::default();
-            sums.add_all(&own, own.len());
+            sums.add_all(&coded, coded.len());
             let ends = sums.end_states(lanes, Some(header.seed(profile.hash)));
-            rans_encode(&own, &tables, own.len(), &ends[..lanes], &profile.bank, &mut scratch, out);
+            rans_encode(&coded, &tables, coded.len(), &ends[..lanes], &profile.bank, &mut scratch, out);
         }
         let length = out.len() - start - 2;
         out[start..start + 2].copy_from_slice(&(length as u16).to_le_bytes());

@@ -5,7 +5,7 @@ use crate::error::{Error, Result};
 
 const MAGIC: u8 = 0xf9;
 
-/// The parts of a feature that a receiver asks for once more: a message of 4 to 36 bytes.
+/// The parts of a feature that a receiver asks for once more: a message of 4 to 35 bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request {
     /// Number of the feature.
@@ -39,7 +39,8 @@ impl Request {
         }
         let feature = u16::from_le_bytes(reader.array("a request")?);
         let bits = reader.rest();
-        if bits.len() > 32 {
+        // There is no part 255.
+        if bits.len() > 32 || bits.get(31).is_some_and(|bits| bits & 0x80 != 0) {
             return Err(Error::corrupt("a request for more parts than there are", 3));
         }
         let parts =
@@ -61,6 +62,7 @@ mod tests {
             assert_eq!(Request::from_bytes(&bytes), Ok(request));
         }
         assert!(Request::from_bytes(&[0xf9, 0]).is_err());
+        assert!(Request::from_bytes(&[[0xf9; 3].as_slice(), &[0; 31], &[0x80]].concat()).is_err());
         assert!(Request::from_bytes(&[0xf7, 0, 0, 1]).is_err());
         assert!(Request::from_bytes(&[[0xf9; 3].as_slice(), &[0; 33]].concat()).is_err());
     }

@@ -1,12 +1,14 @@
 //! A second decoder, written from FORMAT.md alone and in its words: plain scalar code that is slow and shares nothing
 //! with the crate. It reads the built-in bank out of that page, and takes a profile and its hash on trust.
 
+mod datagrams;
 mod layers;
 mod pixels;
 mod profile;
 mod symbols;
 
 use Kind::{Corrupt, LimitExceeded, ProfileMismatch, Truncated, Unsupported};
+pub use datagrams::feature as decode_datagrams;
 use layers::{Layer, coded};
 pub use profile::{Profile, read as read_profile};
 

@@ -1,5 +1,5 @@
 //! Proves that FORMAT.md says all there is to say: a decoder written from that page alone (`decoder.rs`) decodes the
-//! golden streams to their features, agrees with the crate on random features of every mode, with the golden profiles
+//! golden streams and datagrams to their features, agrees with the crate on random features of every mode, with the golden profiles
 //! and with profiles made of random numbers, and accepts a damaged stream only if the crate does, as the same feature.
 
 mod decoder;
@@ -8,6 +8,7 @@ mod profiles;
 use std::{fs, path::PathBuf, sync::Arc, sync::LazyLock};
 
 use half::{bf16, f16};
+use narrows::datagram::{Assembler, Concealment, Datagrams};
 use narrows::{Clip, Decoder, Encoder, Feature, FeatureView, Info, Packed, Profile, Quality};
 use ndarray::ArrayD;
 use proptest::prelude::*;
@@ -53,6 +54,32 @@ fn golden_streams_decode() {
         }
     }
     assert!(seen > 0);
+}
+
+#[test]
+fn golden_datagrams_decode() {
+    let mut seen = 0;
+    for (name, pair) in ["waves", "rectified", "bursts"].iter().zip(golden_profiles()) {
+        for file in fs::read_dir(vector("")).expect("tests/vectors") {
+            let path = file.expect("entry").path();
+            if path.extension().is_some_and(|extension| extension == "datagrams")
+                && path.file_stem().and_then(|stem| stem.to_str()).is_some_and(|stem| stem.contains(name))
+            {
+                let mut file = fs::read(&path).expect("datagrams");
+                let mut datagrams = vec![];
+                while let Some((length, rest)) = file.split_first_chunk::<2>() {
+                    let (datagram, rest) = rest.split_at(usize::from(u16::from_le_bytes(*length)));
+                    datagrams.push(datagram.to_vec());
+                    file = rest.to_vec();
+                }
+                let decoded = decoder::decode_datagrams(&datagrams, &pair.own);
+                let bytes = fs::read(path.with_extension("feature")).expect("feature");
+                assert!(decoded.map(|decoded| decoded.bytes) == Ok(bytes), "{}", path.display());
+                seen += 1;
+            }
+        }
+    }
+    assert!(seen >= 6, "{seen} golden features in datagrams");
 }
 
 /// How a feature is made and coded.
@@ -194,6 +221,26 @@ proptest! {
                 prop_assert_eq!(own.is_err(), crates.is_err(), "{} of {:?}: {:?}, {:?}", end, ends, own.err(), crates.err());
                 prop_assert!(own.is_err() || own == crates);
             }
+        }
+    }
+
+    #[test]
+    fn datagrams_decode_alike(case in cases(), parts in 1..=20_usize, copies in 0..=3_u8) {
+        let pair = &PROFILES[case.mode % PROFILES.len()];
+        let mut dims = case.dims.clone();
+        dims[case.axes.0] = pair.crates.layout().channels();
+        let array = array(&dims, &case, |v| v);
+        let batch = Some(case.axes.1).filter(|&batch| batch < dims.len() && batch != case.axes.0);
+        let view = FeatureView::from(&array).channel_axis(case.axes.0).batch_axis(batch);
+        let options = Datagrams { number: 5, bytes: 60_000, parts, copies };
+        let quality = Quality::Scale((case.quality.1 * 12.0 - 6.0).exp2());
+        if let Ok(sent) = Encoder::with_profile(pair.crates.clone()).datagrams(view, quality, &options) {
+            let mut assembler = Assembler::new(pair.crates.clone());
+            for datagram in &sent {
+                prop_assert!(assembler.push(datagram).is_ok());
+            }
+            let crates = plain_words(&assembler.take(5, Concealment::Neighbours).expect("all parts"));
+            prop_assert_eq!(decoder::decode_datagrams(&sent, &pair.own), Ok(crates));
         }
     }
 

@@ -5,12 +5,13 @@ use rand_pcg::Pcg32;
 
 /// A link that loses a share of the messages: each on its own, or in bursts.
 ///
-/// Bursts are Gilbert's model (1960; Elliott 1963 with losses in both states): a chain of a good state, which loses nothing,
-/// and a bad one, which loses all. The chance to leave the bad state is one over the mean length of a burst; that to enter it
-/// follows from the share.
+/// Bursts are the model of Gilbert (1960) and Elliott (1963): a chain of a bad state, which loses all, and a good one, which
+/// loses a few or none. The chance to leave the bad state is one over the mean length of a burst; that to enter it follows
+/// from the share.
 #[derive(Debug, Clone)]
 pub struct LossyLink {
-    share: f64,
+    /// Share that is lost in the good state; of all where there is only that.
+    good: f64,
     /// Chances to enter and to leave the bad state; `None` for messages that are lost each on its own.
     chain: Option<(f64, f64)>,
     bad: bool,
@@ -18,21 +19,26 @@ pub struct LossyLink {
 }
 
 impl LossyLink {
-    /// A link that loses a share of the messages, 0 to below 1; in bursts of this mean length if that is above 1.
-    pub fn new(share: f64, burst: f64, seed: u64) -> LossyLink {
+    /// A link that loses a share of the messages, 0 to below 1; in bursts of this mean length if that is above 1, and
+    /// between them the share `good`. `None` if no chain does that: where bursts make up a large share, they have to be long.
+    pub fn new(share: f64, (burst, good): (f64, f64), seed: u64) -> Option<LossyLink> {
         let mut random = Pcg32::seed_from_u64(seed);
+        if burst <= 1.0 {
+            return Some(LossyLink { good: share, chain: None, bad: false, random });
+        }
+        let in_bad = if share > good { (share - good) / (1.0 - good) } else { 0.0 };
         let leave = 1.0 / burst;
-        let chain = (burst > 1.0).then(|| (leave * share / (1.0 - share), leave));
-        let bad = random.random_bool(share);
-        LossyLink { share, chain, bad, random }
+        let enter = leave * in_bad / (1.0 - in_bad);
+        let bad = random.random_bool(in_bad);
+        (enter <= 1.0).then_some(LossyLink { good: good.min(share), chain: Some((enter, leave)), bad, random })
     }
 
     /// Whether the next message is lost.
     pub fn loses(&mut self) -> bool {
-        let Some((enter, leave)) = self.chain else { return self.random.random_bool(self.share) };
-        let lost = self.bad;
+        let lost = self.bad || self.random.random_bool(self.good);
+        let Some((enter, leave)) = self.chain else { return lost };
         let change = if self.bad { leave } else { enter };
-        if self.random.random_bool(change.min(1.0)) {
+        if self.random.random_bool(change) {
             self.bad = !self.bad;
         }
         lost
@@ -46,7 +52,7 @@ mod tests {
     #[test]
     fn links_lose_their_share_in_bursts_of_their_length() {
         for (share, burst) in [(0.1, 1.0), (0.3, 3.0), (0.5, 4.0), (0.0, 3.0)] {
-            let mut link = LossyLink::new(share, burst, 5);
+            let mut link = LossyLink::new(share, (burst, 0.0), 5).unwrap();
             let lost: Vec<bool> = (0..200_000).map(|_| link.loses()).collect();
             let count = lost.iter().filter(|&&lost| lost).count() as f64;
             assert!((count / 200_000.0 - share).abs() < 0.01, "{share} {burst}: {count}");
@@ -59,5 +65,24 @@ mod tests {
                 count / bursts
             );
         }
+    }
+
+    #[test]
+    fn what_is_lost_between_bursts_counts() {
+        let mut link = LossyLink::new(0.3, (6.0, 0.05), 7).unwrap();
+        let lost: Vec<bool> = (0..400_000).map(|_| link.loses()).collect();
+        let share = |of: &[bool]| of.iter().filter(|&&lost| lost).count() as f64 / of.len() as f64;
+        assert!((share(&lost) - 0.3).abs() < 0.01, "{}", share(&lost));
+        // Where five were kept in a row the state is good, most likely.
+        let after: Vec<bool> = lost.windows(6).filter(|w| !w[..5].contains(&true)).map(|w| w[5]).collect();
+        assert!((0.05..0.12).contains(&share(&after)), "{}", share(&after));
+    }
+
+    #[test]
+    fn bursts_too_short_for_their_share_are_refused() {
+        assert!(LossyLink::new(0.9, (3.0, 0.0), 1).is_none());
+        assert!(LossyLink::new(0.6, (1.2, 0.0), 1).is_none());
+        assert!(LossyLink::new(0.75, (3.0, 0.0), 1).is_some());
+        assert!(LossyLink::new(0.9, (1.0, 0.0), 1).is_some());
     }
 }

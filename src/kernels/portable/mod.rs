@@ -42,7 +42,7 @@ pub use quantize::{
 pub(crate) use quantize::{DequantizerRun, QuantizerRun, in_steps};
 pub(crate) use rans::{LOWEST, Step, Words, decode_group, decode_raw, push_group};
 pub use rans::{MAX_LANES, RansScratch, Source, rans_decode, rans_encode};
-pub(crate) use refine::{Digits, NEW, Refinement, Refiner, coarsen, refine_encode};
+pub(crate) use refine::{Digits, NEW, RATIO, Refinement, Refiner, coarsen, refine_encode};
 pub use strip::{Strip, Strips};
 pub(crate) use transform::power_of_two;
 pub use transform::{block_dct, block_idct, channel_matrix, feature_to_int, int_to_feature, round_shift, to_int};

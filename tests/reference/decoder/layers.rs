@@ -15,7 +15,7 @@ pub struct Index {
 }
 
 impl Index {
-    fn new(Profile(_, p): &Profile, q: i64) -> Self {
+    pub fn new(Profile(_, p): &Profile, q: i64) -> Self {
         let a = (0..p["anchor"].len()).min_by_key(|&a| (q - p["anchor"][a]).abs()).unwrap_or(0);
         let (d, n) = ((q - p["anchor"][a] + 2) >> 2, p["step"].len());
         let levels = p["level"][a * n..][..n].iter().enumerate();
@@ -24,7 +24,7 @@ impl Index {
     }
 
     /// The place of a coder channel among the active ones.
-    fn place(&self, channel: usize) -> Option<usize> {
+    pub fn place(&self, channel: usize) -> Option<usize> {
         self.active.iter().position(|active| active.0 == channel)
     }
 }
@@ -73,17 +73,24 @@ pub fn coded(profile: &Profile, layout: &Layout, how: How, layers: &mut [Layer],
         for position in 0..grid.rows * wide {
             let (row, x, count) = (first + position / wide, position % wide, index.active.len());
             let symbols = &symbols[position as usize * count..][..count];
-            for (at, value) in (0..).zip(pixels(profile, q, c as usize, index, symbols)) {
-                let (y, x, i) = (row % high * h + at / c / w, x * w + at / c % w, at % c);
-                if y < height && x < width {
-                    let number = ((row / high * height + y) * width + x) * c + i;
-                    let value = value.max(p["range"][2 * i as usize]).min(p["range"][2 * i as usize + 1]);
-                    layout.put(out, number, value, p["exponent"][0]);
-                }
-            }
+            put_block(profile, layout, (row, x), &pixels(profile, q, c as usize, index, symbols), out);
         }
     }
     Ok(())
+}
+
+/// Writes the pixels of the block in this row, of all planes, and column.
+pub fn put_block(Profile(_, p): &Profile, layout: &Layout, (row, x): (u64, u64), pixels: &[i64], out: &mut [u8]) {
+    let ([_, height, width, c], h, w) = (layout.sides, p["block"][0] as u64, p["block"][1] as u64);
+    let high = height.div_ceil(h);
+    for (at, &value) in (0..).zip(pixels) {
+        let (y, x, i) = (row % high * h + at / c / w, x * w + at / c % w, at % c);
+        if y < height && x < width {
+            let number = ((row / high * height + y) * width + x) * c + i;
+            let value = value.max(p["range"][2 * i as usize]).min(p["range"][2 * i as usize + 1]);
+            layout.put(out, number, value, p["exponent"][0]);
+        }
+    }
 }
 
 type Numbers = std::collections::HashMap<&'static str, Vec<i64>>;

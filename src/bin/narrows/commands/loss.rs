@@ -23,14 +23,15 @@ use crate::report::align;
 
 const EXAMPLES: &str = "\
 Examples:
-  narrows loss --model net.onnx --cut NAME --profile p.safetensors --images photos --labels labels.csv \\
-      --rows 401-1000 --normalize imagenet
+  narrows loss --model net.onnx --cut NAME --profile p.safetensors --images photos \\
+      --labels labels.csv --rows 401-1000 --normalize imagenet
   narrows loss ... --bytes 100 --parts 16 --burst 4 --losses 0,0.2,0.4
 
-A feature is sent as datagrams that decode alone. The table says how often the answer is right if a share of them is lost, each
-on its own or in bursts (Gilbert's model), with nothing done about it or with what is missing sent once more, and with lost
-parts concealed by the profile's means or by their neighbours. `stream` is what is left where a stream in as many
-packets needs all of them. An image of which nothing arrives has no answer, which counts as wrong.";
+A feature is sent as datagrams that decode alone. The table has the top-1 accuracy if a share of
+the datagrams is lost, each on its own or in bursts (Gilbert and Elliott's model), with or without
+one round of retransmission. Lost parts are concealed by the profile's means, by neighbouring
+blocks, or by these with the feature's energy restored; `stream` is a stream in as many packets
+that needs all of them. An image of which nothing arrives has no answer, which counts as wrong.";
 
 /// Measure accuracy over a link that loses datagrams.
 #[derive(Debug, clap::Args)]
@@ -64,14 +65,20 @@ pub struct Args {
     /// Datagrams of a feature, at least.
     #[arg(long, value_name = "N", default_value_t = 8, help_heading = "Link")]
     parts: usize,
+    /// Each datagram also holds a copy of another part, coarser by a factor of three (1), nine (2) or twenty-seven (3).
+    #[arg(long, value_name = "N", default_value_t = 0, help_heading = "Link")]
+    copies: u8,
     /// Shares that are lost.
     #[arg(long, value_name = "X,X,...", value_delimiter = ',', help_heading = "Link",
         default_values_t = [0.0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6])]
     losses: Vec<f64>,
-    /// Mean length of a burst.
+    /// Mean length of a burst; 1 for none.
     #[arg(long, value_name = "X", default_value_t = 3.0, help_heading = "Link")]
     burst: f64,
-    /// Where the chance begins.
+    /// Share that is lost between bursts.
+    #[arg(long, value_name = "X", default_value_t = 0.0, help_heading = "Link")]
+    between: f64,
+    /// Random seed.
     #[arg(long, value_name = "N", default_value_t = 1, help_heading = "Link")]
     seed: u64,
     /// Workers [default: one a core].
@@ -95,12 +102,18 @@ struct Case {
 /// What came of the images.
 #[derive(Debug, Clone, Copy, Default)]
 struct Tally {
-    /// Right answers: with means, with neighbours, and of streams that need all packets.
-    right: [usize; 3],
+    /// Right answers: by concealment, then of streams that need all packets.
+    right: [usize; STREAM + 1],
     /// Those of the uncut network.
-    same: [usize; 3],
+    same: [usize; STREAM + 1],
     bytes: usize,
 }
+
+/// The ways to conceal that are compared.
+const CONCEALMENTS: [(&str, Concealment); STREAM] =
+    [("means", Concealment::Means), ("neighbours", Concealment::Neighbours), ("restored", Concealment::Restored)];
+/// Their number, and the place of the stream.
+const STREAM: usize = 3;
 
 struct Job<'a> {
     args: &'a Args,
@@ -122,6 +135,16 @@ pub fn run(args: &Args) -> Result<()> {
     }
     if !(args.burst >= 1.0 && args.burst.is_finite()) {
         bail!("--burst takes a mean length of 1 or more, not {}", args.burst);
+    }
+    if !(0.0..1.0).contains(&args.between) {
+        bail!("--between takes a share from 0 to below 1, not {}", args.between);
+    }
+    if let Some(bad) = args.losses.iter().find(|&&loss| LossyLink::new(loss, (args.burst, args.between), 0).is_none()) {
+        let least = bad / (1.0 - bad);
+        bail!(
+            "bursts of {} on average cannot make up {bad} of all messages: --burst {least:.1} or more, or 1",
+            args.burst
+        );
     }
     let network = Network::load(&args.model, args.model_output.as_deref())?;
     let images = args.images.open_labelled(&network, args.rows)?;
@@ -179,7 +202,7 @@ impl Job<'_> {
         let mut sums = vec![Tally::default(); self.cases.len()];
         for tallies in results {
             for (sum, tally) in sums.iter_mut().zip(tallies?) {
-                for way in 0..3 {
+                for way in 0..=STREAM {
                     sum.right[way] += tally.right[way];
                     sum.same[way] += tally.same[way];
                 }
@@ -196,21 +219,23 @@ impl Job<'_> {
         let (uncut, label) = (argmax(&whole.logits[0]), self.images.label(image));
         let feature = whole.features.first().context("the network gave no feature")?;
         let mut encoder = Encoder::with_profile(self.profile.clone());
-        let Args { bytes, parts, quality, .. } = *self.args;
-        let options = Datagrams { number: image as u16, bytes, parts };
+        let Args { bytes, parts, copies, quality, .. } = *self.args;
+        let options = Datagrams { number: image as u16, bytes, parts, copies };
         let sent = encoder.datagrams(feature, Quality::Scale(quality), &options)?;
         let (mut features, mut places) = (Vec::new(), Vec::new());
         let mut whole_streams = vec![false; self.cases.len()];
         for (number, (case, tally)) in self.cases.iter().zip(&mut *tallies).enumerate() {
-            // The same chance for every image, whatever the number of workers.
-            let seed = (self.args.seed << 40) ^ ((image as u64) << 12) ^ number as u64;
-            let mut link = LossyLink::new(case.loss, case.burst, seed);
+            // The same chance for every image, whatever the number of workers, and whether parts are sent again or not.
+            let (thousandths, bursts) = ((case.loss * 1000.0) as u64, u64::from(case.burst > 1.0));
+            let seed = (self.args.seed << 40) ^ ((image as u64) << 12) ^ (thousandths << 1) ^ bursts;
+            let link = LossyLink::new(case.loss, (case.burst, self.args.between), seed);
+            let mut link = link.context("a link that cannot be")?;
             let arrived = through(&sent, case.again, &mut link, &mut tally.bytes);
             whole_streams[number] = arrived.len() == sent.len();
             if arrived.is_empty() {
                 continue;
             }
-            for (way, concealment) in [Concealment::Means, Concealment::Neighbours].into_iter().enumerate() {
+            for (way, (_, concealment)) in CONCEALMENTS.into_iter().enumerate() {
                 let mut assembler = Assembler::new(self.profile.clone());
                 for &part in &arrived {
                     assembler.push(&sent[part])?;
@@ -231,7 +256,7 @@ impl Job<'_> {
             };
             count(way);
             if way == 0 && whole_streams[number] {
-                count(2);
+                count(STREAM);
             }
         }
         Ok(())
@@ -252,7 +277,11 @@ impl Job<'_> {
 fn through(sent: &[Vec<u8>], again: bool, link: &mut LossyLink, bytes: &mut usize) -> Vec<usize> {
     let mut arrived = Vec::new();
     let mut missing: Vec<usize> = (0..sent.len()).collect();
-    for _ in 0..if again { 2 } else { 1 } {
+    for round in 0..if again { 2 } else { 1 } {
+        // Who has got nothing of a feature does not know that there is one.
+        if round > 0 && arrived.is_empty() {
+            break;
+        }
         *bytes += missing.iter().map(|&part| sent[part].len()).sum::<usize>();
         let (lost, here) = missing.into_iter().partition(|_| link.loses());
         missing = lost;
@@ -264,40 +293,49 @@ fn through(sent: &[Vec<u8>], again: bool, link: &mut LossyLink, bytes: &mut usiz
 fn report(args: &Args, cases: &[Case], tallies: &[Tally], images: usize) -> Result<()> {
     let share = |count: usize| count as f64 / images.max(1) as f64;
     if args.json {
+        let by_name = |counts: &[usize; STREAM + 1]| {
+            let names = CONCEALMENTS.iter().map(|way| way.0).chain(["stream"]);
+            names
+                .zip(counts)
+                .map(|(name, &count)| (name.to_string(), json!(share(count))))
+                .collect::<serde_json::Map<_, _>>()
+        };
         let rows = cases.iter().zip(tallies).map(|(case, tally)| {
             json!({
                 "loss": case.loss, "burst": case.burst, "sent_again": case.again, "bytes": share(tally.bytes),
-                "top1": {"means": share(tally.right[0]), "neighbours": share(tally.right[1]), "stream": share(tally.right[2])},
-                "agreement": {"means": share(tally.same[0]), "neighbours": share(tally.same[1]), "stream": share(tally.same[2])},
+                "top1": by_name(&tally.right), "agreement": by_name(&tally.same),
             })
         });
         return print_json(&json!({ "images": images, "scale": args.quality, "rows": rows.collect::<Vec<_>>() }));
     }
-    let head =
-        ["lost", "how", "sent again", "bytes", "stream", "means", "neighbours", "agree: stream", "means", "neighbours"];
-    let mut rows = vec![head.map(str::to_string).to_vec()];
+    let names = || ["stream"].into_iter().chain(CONCEALMENTS.iter().map(|way| way.0));
+    let mut head: Vec<String> = ["lost", "how", "sent again", "bytes"].map(str::to_string).into();
+    head.extend(names().map(|name| format!("top-1: {name}")));
+    head.extend(names().map(|name| format!("agree: {name}")));
+    let mut rows = vec![head];
     for (case, tally) in cases.iter().zip(tallies) {
-        let [means, neighbours, stream] = tally.right.map(|count| format!("{:.3}", share(count)));
-        let [same_means, same_neighbours, same_stream] = tally.same.map(|count| format!("{:.3}", share(count)));
-        rows.push(vec![
+        let mut row = vec![
             format!("{:.0} %", 100.0 * case.loss),
             if case.burst > 1.0 { format!("bursts of {}", case.burst) } else { "each alone".into() },
             if case.again { "once" } else { "no" }.into(),
             format!("{:.0}", share(tally.bytes)),
-            stream,
-            means,
-            neighbours,
-            same_stream,
-            same_means,
-            same_neighbours,
-        ]);
+        ];
+        for counts in [tally.right, tally.same] {
+            row.push(format!("{:.3}", share(counts[STREAM])));
+            row.extend(counts[..STREAM].iter().map(|&count| format!("{:.3}", share(count))));
+        }
+        rows.push(row);
     }
     print(format!(
-        "{images} images, step scale {}, datagrams of at most {} bytes, at least {} a feature; top-1 and agreement with the \
-         uncut network\n\n{}",
+        "{images} images, step scale {}, datagrams of at most {} bytes, at least {} a feature, {}; top-1, and agreement with \
+         the uncut network\n\n{}",
         args.quality,
         args.bytes,
         args.parts,
+        match args.copies {
+            0 => "no copies".to_string(),
+            copies => format!("copies {} times coarser", 3u32.pow(copies.into())),
+        },
         align(&rows, 3).trim_end()
     ))
 }
