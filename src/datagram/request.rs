@@ -5,7 +5,7 @@ use crate::error::{Error, Result};
 
 const MAGIC: u8 = 0xf9;
 
-/// The parts of a feature that a receiver asks for once more: a message of 4 to 36 bytes.
+/// The parts of a feature that a receiver asks for once more: a message of 4 to 35 bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request {
     /// Number of the feature.
