@@ -23,14 +23,15 @@ use crate::report::align;
 
 const EXAMPLES: &str = "\
 Examples:
-  narrows loss --model net.onnx --cut NAME --profile p.safetensors --images photos --labels labels.csv \\
-      --rows 401-1000 --normalize imagenet
+  narrows loss --model net.onnx --cut NAME --profile p.safetensors --images photos \\
+      --labels labels.csv --rows 401-1000 --normalize imagenet
   narrows loss ... --bytes 100 --parts 16 --burst 4 --losses 0,0.2,0.4
 
-A feature is sent as datagrams that decode alone. The table says how often the answer is right if a share of them is lost, each
-on its own or in bursts (Gilbert's model), with nothing done about it or with what is missing sent once more, and with lost
-parts concealed by the profile's means or by their neighbours. `stream` is what is left where a stream in as many
-packets needs all of them. An image of which nothing arrives has no answer, which counts as wrong.";
+A feature is sent as datagrams that decode independently. The table shows the accuracy when a
+share of them is lost: each independently or in bursts (Gilbert's model), without repair or with
+the missing ones sent once more, and with lost parts concealed by the profile's means or by
+their neighbours. `stream` is the accuracy of a single stream that needs all of as many packets.
+An image of which nothing arrives counts as wrong.";
 
 /// Measure accuracy over a link that loses datagrams.
 #[derive(Debug, clap::Args)]
@@ -39,10 +40,10 @@ pub struct Args {
     /// The network (.onnx).
     #[arg(long, value_name = "FILE", help_heading = "Network")]
     model: PathBuf,
-    /// Tensor at which it is cut.
+    /// Tensor at which to cut the network.
     #[arg(long, value_name = "NAME", help_heading = "Network")]
     cut: String,
-    /// Output that is the answer [default: the first].
+    /// Output of the network that is the answer [default: the first].
     #[arg(long, value_name = "NAME", help_heading = "Network")]
     model_output: Option<String>,
     /// Profile of the cut.
@@ -55,26 +56,26 @@ pub struct Args {
     rows: Option<Rows>,
     #[command(flatten)]
     normalize: NormalizeArgs,
-    /// Step scale: smaller is finer.
+    /// Step scale; smaller is finer.
     #[arg(long, value_name = "X", default_value_t = 1.0, help_heading = "Link")]
     quality: f32,
-    /// Most bytes of a datagram.
+    /// Largest datagram, in bytes.
     #[arg(long, value_name = "N", default_value_t = 1200, help_heading = "Link")]
     bytes: usize,
-    /// Datagrams of a feature, at least.
+    /// Least number of datagrams per feature.
     #[arg(long, value_name = "N", default_value_t = 8, help_heading = "Link")]
     parts: usize,
-    /// Shares that are lost.
+    /// Loss rates to measure, 0 to 1.
     #[arg(long, value_name = "X,X,...", value_delimiter = ',', help_heading = "Link",
         default_values_t = [0.0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6])]
     losses: Vec<f64>,
-    /// Mean length of a burst.
+    /// Mean length of a burst, in datagrams.
     #[arg(long, value_name = "X", default_value_t = 3.0, help_heading = "Link")]
     burst: f64,
-    /// Where the chance begins.
+    /// Random seed.
     #[arg(long, value_name = "N", default_value_t = 1, help_heading = "Link")]
     seed: u64,
-    /// Workers [default: one a core].
+    /// Worker threads [default: one per core].
     #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
     threads: usize,
     /// Print the table as JSON.
