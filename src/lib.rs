@@ -1,7 +1,7 @@
 //! Codec for neural feature maps.
 //!
-//! A network is cut in two: the head runs on the device, the tail on an edge server. `narrows` turns
-//! the feature at the cut into the fewest bytes from which the tail still answers correctly.
+//! A network is cut in two: the head runs on the device, the tail on an edge server. `narrows` encodes
+//! the feature at the cut in as few bytes as it can, such that the tail still answers correctly.
 //!
 //! ```
 //! use narrows::{Encoder, Quality, decode};
@@ -16,6 +16,18 @@
 //! ```
 //!
 //! With a [`Profile`] fitted to samples of the feature ([`fit`]) streams are many times smaller.
+//!
+//! | module | feature | for |
+//! |---|---|---|
+//! | the root, [`fit`], [`raw`] | none | encoders, decoders, profiles and their fit; the entropy coder alone |
+//! | [`datagram`] | none | a feature in parts that decode independently, for links that lose packets |
+//! | `gpu` | `gpu` | encoding and decoding on a GPU, with the same bytes |
+//! | `exit` | `exit` | early exits: calibration, a policy fitted to a target accuracy |
+//! | `split` | `split` | measurements, a planner for cut and coding, estimates of the link |
+//! | `link` | `link` | a server of tails and its client over gRPC (Open Inference Protocol) |
+//! | `simulate` | `simulate` | a fleet of devices and servers on changing links |
+//! | none | `rayon` | chunks and batch items on a thread pool |
+//! | none | `cli` (default) | the command line; a program that links the crate sets `default-features = false` |
 // Processors without any of the vectors have the portable kernels alone, and no use for much of what serves the others.
 #![cfg_attr(
     not(any(

@@ -1,4 +1,4 @@
-//! Bounds on what bytes from strangers may ask for.
+//! Bounds on what untrusted bytes may ask for.
 
 use crate::entropy::bank::TABLES;
 use crate::error::{Error, Result};
@@ -53,7 +53,7 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// For what does not come from strangers.
+    /// For trusted input.
     pub(crate) const UNBOUNDED: Limits = Limits {
         output_bytes: u64::MAX,
         header_bytes: u64::MAX,

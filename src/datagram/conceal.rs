@@ -1,9 +1,9 @@
-//! What stands for lost symbols.
+//! Values in place of lost symbols.
 
 use crate::datagram::contents::Contents;
 use crate::transform::Blocks;
 
-/// What stands for the parts of a feature that did not arrive.
+/// What replaces the parts of a feature that did not arrive.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Concealment {
     /// The profile's mean of each coder channel.

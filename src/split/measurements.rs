@@ -1,4 +1,4 @@
-//! Measured bytes, answers and times of a network: what plans and simulations stand on.
+//! Measured bytes, answers and times of a network: the basis of plans and simulations.
 
 use serde::{Deserialize, Serialize};
 
@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 pub struct Measurements {
     /// Version of the file, 1.
     pub version: u32,
-    /// File name of the network, and its output.
+    /// File name of the network.
     pub model: String,
     /// Name of the output that is the answer.
     pub output: String,

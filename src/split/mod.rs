@@ -1,4 +1,4 @@
-//! Split computing: what was measured of a network's cuts, and what follows from it.
+//! Split computing: measurements of a network's cuts, and decisions based on them.
 //!
 //! [`Measurements`] hold bytes, answers and times of every way to run a network on two machines. A [`Planner`] finds the
 //! best of them for the [`Conditions`](crate::Conditions) of the moment, which a [`LinkEstimate`] makes of the transfers
@@ -26,8 +26,7 @@ pub use work::{Action, Work};
 pub(crate) mod tests {
     use super::*;
 
-    /// A network of 100 ms, cut where 40 ms have passed; three codecs of the input and two codings of the feature, ten
-    /// images each.
+    /// A network of 100 ms, cut where 40 ms have passed; three codings of the input and two of the feature, for 20 images.
     pub(crate) fn example() -> Measurements {
         let coding = |codec: &str, setting: &str, bytes: u32, right: usize| Coding {
             codec: codec.into(),

@@ -14,13 +14,13 @@ use crate::model::Network;
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Images")]
 pub struct ImageArgs {
-    /// Folder of images (.png .jpg .jpeg .webp). They are resized and centre-cropped only if their
-    /// size is not that of the input of the network. Or one image, a sheet of square tiles of that size.
+    /// Folder of images (.png .jpg .jpeg .webp), resized and centre-cropped if their size is not that
+    /// of the network's input; or one image file, a sheet of square tiles of exactly that size.
     #[arg(long, value_name = "DIR")]
     pub images: Option<PathBuf>,
-    /// Label file: CSV with a header, a column `file` and the class index (from 0) in a column
-    /// `label`, `class`, `target` or `imagenet_index0`; or lines `file,class` without a header. For a sheet: a class a line, in the
-    /// order of the tiles, row by row.
+    /// Label file: CSV with a header, a column `file`, and the class index (from 0) in a column
+    /// `label`, `class`, `target` or `imagenet_index0`; or lines `file,class` without a header. For a
+    /// sheet: one class per line, in the order of the tiles, row by row.
     #[arg(long, value_name = "FILE")]
     pub labels: Option<PathBuf>,
 }
@@ -66,8 +66,8 @@ impl ImageArgs {
 /// Where the kernels run.
 #[derive(Debug, Args)]
 pub struct BackendArgs {
-    /// Where encoding and decoding run: portable, sse4.2, avx2, avx512, neon or gpu. The bytes are the same
-    /// [default: the fastest processor backend, or what NARROWS_BACKEND lowers it to].
+    /// Backend for encoding and decoding: portable, sse4.2, avx2, avx512, neon or gpu; all give the same bytes
+    /// [default: the fastest one of the processor, or the one that NARROWS_BACKEND names].
     #[arg(long, value_name = "NAME")]
     backend: Option<String>,
 }

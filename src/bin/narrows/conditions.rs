@@ -10,22 +10,22 @@ use crate::units;
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Conditions")]
 pub struct ConditionArgs {
-    /// Bits a second from the device to the server, for example 37.5k, 1M or 1.5G.
+    /// Bandwidth from the device to the server in bits per second, for example 37.5k, 1M or 1.5G.
     #[arg(long, value_name = "BITS/S", value_parser = units::bandwidth, default_value = "1M")]
     pub bandwidth: f64,
-    /// Time of an empty message there and back, for example 40ms or 0.5s.
+    /// Round-trip time of the link, for example 40ms or 0.5s.
     #[arg(long, value_name = "TIME", value_parser = units::seconds, default_value = "40ms")]
     pub round_trip: f64,
-    /// Time that a request waits at the server before its turn.
+    /// Time that a request waits in the server's queue.
     #[arg(long, value_name = "TIME", value_parser = units::seconds, default_value = "0ms")]
     pub server_wait: f64,
-    /// Time after which the answer is worth nothing [default: none].
+    /// Time after which an answer is useless [default: none].
     #[arg(long, value_name = "TIME", value_parser = units::deadline)]
     pub deadline: Option<f64>,
-    /// Speed of the device, where 1 is one thread of the machine that times were measured on: 0.1 is ten times slower.
+    /// Speed of the device relative to one thread of the machine that was measured on: 0.1 is ten times slower.
     #[arg(long, value_name = "X", value_parser = units::speed, default_value_t = 1.0)]
     pub device_speed: f64,
-    /// Speed of the server, likewise.
+    /// Speed of the server, relative to the same.
     #[arg(long, value_name = "X", value_parser = units::speed, default_value_t = 1.0)]
     pub server_speed: f64,
 }
@@ -33,7 +33,7 @@ pub struct ConditionArgs {
 /// What the device draws.
 #[derive(Debug, Clone, Args)]
 pub struct PowerArgs {
-    /// Watts of the device while it computes, sends, waits over the round trip, and waits for the server [default:
+    /// Power of the device in watts: computing, sending, during the round trip, and waiting for the server [default:
     /// 3.2,1.73,1.29,1.06, a small board with an LTE modem].
     #[arg(long, value_name = "W,W,W,W", value_delimiter = ',', num_args = 1, value_parser = parse_watts)]
     power: Vec<f64>,

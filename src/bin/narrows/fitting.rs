@@ -209,13 +209,13 @@ pub fn show(bar: &ProgressBar, event: FitEvent<'_>) {
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Fitting")]
 pub struct FitArgs {
-    /// Where the task weights come from: which part of the feature matters to the answer.
+    /// Source of the task weights, which say how much each part of the feature matters to the answer.
     #[arg(long, value_enum, default_value = "auto")]
     pub weights: WeightsArg,
-    /// Sides of DCT blocks to try [default: by the size of the feature].
+    /// Block sizes of the DCT to try [default: by the size of the feature].
     #[arg(long, value_name = "N,N,...", value_delimiter = ',')]
     pub blocks: Vec<usize>,
-    /// Divergence (KL, in nats) from the uncut network at which the profile works at scale 1.
+    /// Operating point of the profile at scale 1: KL divergence from the uncut network, in nats.
     #[arg(long, value_name = "NATS", value_parser = units::positive)]
     pub target: Option<f64>,
 }
@@ -223,9 +223,9 @@ pub struct FitArgs {
 /// Names for [`Weights`].
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
 pub enum WeightsArg {
-    /// Gradients if there are any, else probing if there is a model, else none.
+    /// Gradients if given, else probing if there is a model, else none.
     Auto,
-    /// Every element counts the same.
+    /// No weights: every element counts the same.
     None,
     /// Gradient samples from --gradients.
     Gradients,

@@ -11,11 +11,11 @@ use tracing_subscriber::filter::LevelFilter;
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Logs")]
 pub struct LogArgs {
-    /// What is logged: error, warn, info, debug (each request), or a filter of tracing-subscriber. What peers do wrong in
-    /// HTTP/2 is not, but with h2=warn.
+    /// Log level: error, warn, info, debug (each request), or a filter of tracing-subscriber. Protocol errors of peers in
+    /// HTTP/2 are logged only with h2=warn.
     #[arg(long, value_name = "LEVEL", value_parser = filter, default_value = "info")]
     log: String,
-    /// One JSON object a line.
+    /// Log one JSON object per line.
     #[arg(long)]
     log_json: bool,
 }

@@ -39,18 +39,18 @@ use commands::{
 
 const ABOUT: &str = "Codec for neural feature maps
 
-Cut a network in two: the head runs on the device, the tail on a server. narrows turns the
-feature between them into the fewest bytes from which the tail still answers correctly, far
+Cut a network in two: the head runs on the device, the tail on a server. narrows encodes the
+feature between them in as few bytes as it can, such that the tail still answers correctly: far
 fewer than the compressed input would take.
 
-Without a command, the demo runs: it needs nothing but this program.";
+Without a command, the demo runs. It needs no files and writes narrows-demo.html.";
 
 const EXAMPLES: &str = "\
 Words:
   cut      the tensor at which the network is split
-  feature  its value for one input
-  profile  what both ends share before the first feature, fitted once to sample features
-  stream   the bytes of one feature
+  feature  the value of this tensor for one input
+  profile  what both ends share in advance, fitted once to sample features
+  stream   the encoded bytes of one feature
 
 From a model to bytes in five steps:
   narrows inspect net.onnx
@@ -61,7 +61,7 @@ From a model to bytes in five steps:
   narrows encode feature.npy --profile net.profile.safetensors -o feature.nrw
   narrows decode feature.nrw --profile net.profile.safetensors -o decoded.npy
 
-Exit status: 0 done, 1 something went wrong (one line says what), 2 the command was not understood.";
+Exit status: 0 success, 1 failure (one line says why), 2 wrong usage.";
 
 #[derive(Debug, Parser)]
 #[command(name = "narrows", version, about = "Codec for neural feature maps", long_about = ABOUT, after_help = EXAMPLES)]
@@ -78,7 +78,7 @@ enum Command {
     Encode(encode::Args),
     /// Turn a stream back into a feature.
     Decode(decode::Args),
-    /// Say what a stream, a profile, a feature file or a model is; list where a model can be cut.
+    /// Describe a stream, profile, feature file or model; list where a model can be cut.
     Inspect(inspect::Args),
     /// Measure bytes against accuracy, beside JPEG, WebP and PNG of the input.
     Eval(eval::Args),
@@ -86,17 +86,17 @@ enum Command {
     Loss(loss::Args),
     /// Find the best cut and coding for given conditions; draw delay over bandwidth.
     Plan(plan::Args),
-    /// Fit a policy for early exits, and measure it beside simpler rules.
+    /// Fit a policy for early exits, and compare it with simpler rules.
     Exit(exit::Args),
     /// Serve the tail of a network over gRPC (Open Inference Protocol).
     Serve(serve::Args),
-    /// Classify images through a server: head, stream, tail; beside JPEG, WebP and the device alone.
+    /// Classify images with the help of a server: split, as JPEG or WebP, or on the device alone.
     Offload(offload::Args),
-    /// Shape a link: pass connections on at a bandwidth, with a delay and losses.
+    /// Emulate a slow link: forward connections with limited bandwidth, delay and losses.
     Shape(shape::Args),
     /// Simulate a fleet of devices and its servers on changing links.
     Simulate(simulate::Args),
-    /// Show it all on the built-in network and 1,000 images (the default).
+    /// Run the whole chain on a built-in network and 1,000 images (the default).
     Demo(demo::Args),
     /// Print a completion script for a shell.
     Completions(completions::Args),

@@ -36,13 +36,13 @@ pub enum Baseline {
 /// The flags, but for model and cuts.
 #[derive(Debug, clap::Args)]
 pub struct MeasureArgs {
-    /// Output that is the answer [default: the first].
+    /// Output of the network that is the answer [default: the first].
     #[arg(long, value_name = "NAME", help_heading = "Network")]
     model_output: Option<String>,
-    /// Output of the model that is an early exit; may be given several times. Its logits go to the file of measurements.
+    /// Output of the network that is an early exit; may be given several times. Its logits are kept in the measurements.
     #[arg(long, value_name = "NAME", help_heading = "Network")]
     pub exit: Vec<String>,
-    /// Profile of each cut, in the order of the cuts; a cut may be given twice, with two profiles.
+    /// Profile for each --cut, in the same order; to compare two profiles, give a cut twice.
     #[arg(short, long, value_name = "FILE", conflicts_with = "fit_rows", help_heading = "Network")]
     pub profile: Vec<PathBuf>,
     #[command(flatten)]
@@ -50,25 +50,25 @@ pub struct MeasureArgs {
     /// Rows of the label file to measure on, for example 401-1000 [default: all].
     #[arg(long, value_name = "A-B", value_parser = Rows::parse, help_heading = "Images")]
     rows: Option<Rows>,
-    /// Fit a profile for each cut on these rows first; keep them apart from --rows.
+    /// Fit a profile for each cut on these rows first; they must not overlap --rows.
     #[arg(long, value_name = "A-B", value_parser = Rows::parse, help_heading = "Images")]
     fit_rows: Option<Rows>,
     #[command(flatten)]
     normalize: NormalizeArgs,
     #[command(flatten)]
     fit: FitArgs,
-    /// Step scales to measure: smaller is finer.
+    /// Step scales to measure; smaller is finer.
     #[arg(long, value_name = "X,X,...", value_delimiter = ',', help_heading = "Measuring",
         default_values_t = [0.35, 0.5, 0.71, 1.0, 1.41, 2.0, 2.83, 4.0])]
     qualities: Vec<f32>,
-    /// Measure streams of this many layers too, 2 to 4, cut off where each layer ends.
+    /// Also measure streams of this many layers, 2 to 4, truncated at the end of each layer.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(2..=4), help_heading = "Measuring")]
     layers: Option<u32>,
-    /// Step scales of the finest layer; each layer below has steps three times as large.
+    /// Step scales of the finest layer; each coarser layer has steps three times as large.
     #[arg(long, value_name = "X,X,...", value_delimiter = ',', requires = "layers", help_heading = "Measuring",
         default_values_t = [0.35, 0.71])]
     layer_qualities: Vec<f32>,
-    /// What to compare with [default: jpeg,webp,png, and for eval features].
+    /// Codecs to compare with [default: jpeg,webp,png; for `eval` also features].
     #[arg(long, value_enum, value_name = "NAME,...", value_delimiter = ',', help_heading = "Measuring")]
     baselines: Vec<Baseline>,
     /// Plain rounding instead of rate-distortion optimised quantisation.
@@ -76,7 +76,7 @@ pub struct MeasureArgs {
     pub no_rdo: bool,
     #[command(flatten, next_help_heading = "Measuring")]
     backend: BackendArgs,
-    /// Workers [default: one a core].
+    /// Worker threads [default: one per core].
     #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true, help_heading = "Measuring")]
     threads: usize,
 }

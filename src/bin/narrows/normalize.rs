@@ -8,15 +8,15 @@ use ndarray::{ArrayD, IxDyn};
 /// A usual normalisation by name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Preset {
-    /// RGB / 255, less (.485 .456 .406), over (.229 .224 .225): torchvision, most ImageNet models.
+    /// (RGB / 255 - (.485 .456 .406)) / (.229 .224 .225): torchvision, most ImageNet models.
     Imagenet,
-    /// RGB / 255, less (.4914 .4822 .4465), over (.2470 .2435 .2616): many CIFAR-10 models, the demo.
+    /// (RGB / 255 - (.4914 .4822 .4465)) / (.2470 .2435 .2616): many CIFAR-10 models, the demo.
     Cifar10,
     /// (RGB - 127) / 128: EfficientNet-Lite.
     Lite,
     /// RGB / 255.
     Unit,
-    /// RGB as it is, 0 to 255.
+    /// RGB unchanged, 0 to 255.
     None,
 }
 
@@ -24,16 +24,16 @@ pub enum Preset {
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Input of the network: (pixel * scale - mean) / std, pixels 0 to 255")]
 pub struct NormalizeArgs {
-    /// A usual normalisation by name.
+    /// A common normalisation, by name.
     #[arg(long, value_enum, value_name = "NAME")]
     normalize: Option<Preset>,
-    /// Factor of the pixels; 1/255 may be written so.
+    /// Factor for the pixels, a number or a fraction such as 1/255.
     #[arg(long, value_name = "X", value_parser = parse_ratio)]
     scale: Option<f32>,
-    /// Mean to subtract: one number or one each for R,G,B.
+    /// Mean to subtract: one number, or one each for R,G,B.
     #[arg(long, value_name = "R,G,B", value_delimiter = ',', allow_negative_numbers = true)]
     mean: Vec<f32>,
-    /// Deviation to divide by: one number or one each for R,G,B.
+    /// Standard deviation to divide by: one number, or one each for R,G,B.
     #[arg(long, value_name = "R,G,B", value_delimiter = ',')]
     std: Vec<f32>,
 }

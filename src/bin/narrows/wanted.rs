@@ -16,12 +16,12 @@ pub enum Wanted {
 /// What is looked for, and what it may cost in accuracy.
 #[derive(Debug, Clone, Args)]
 pub struct GoalArgs {
-    /// Points of accuracy that answers may lose against the uncut network.
+    /// Accuracy that may be lost against the uncut network, in percentage points.
     #[arg(long, value_name = "POINTS", value_parser = units::points, default_value_t = 0.5)]
     pub loss: f64,
-    /// What is looked for: among all that is accurate enough the least delay, or the least energy of the device within
-    /// --deadline; or accuracy, the most answers that are right and within --deadline, whatever --loss says [default:
-    /// accuracy if there is a deadline, else delay].
+    /// What to optimise. delay: the least delay of all that lose at most --loss; energy: the least energy of the device
+    /// of all that lose at most --loss and meet --deadline; accuracy: the most answers that are right and within
+    /// --deadline, regardless of --loss [default: accuracy if there is a deadline, else delay].
     #[arg(long, value_name = "NAME", value_enum)]
     goal: Option<Wanted>,
 }

@@ -13,7 +13,8 @@ use crate::output::{is_pipe, note, print_json, shape_text, write};
 const EXAMPLES: &str = "\
 Examples:
   narrows decode f.nrw --profile p.safetensors -o f.npy
-  narrows decode f.nrw -p a.safetensors -p b.safetensors -o f.npy    the stream says which it needs
+  # with several profiles: the stream says which one it needs
+  narrows decode f.nrw -p a.safetensors -p b.safetensors -o f.npy
   cat f.nrw | narrows decode - -p p.safetensors --format npy -o - > f.npy";
 
 /// Turn a stream back into a feature.
@@ -22,16 +23,16 @@ Examples:
 pub struct Args {
     /// Stream made by `narrows encode`; `-` reads standard input.
     input: PathBuf,
-    /// Where the feature goes: .npy, .npz or .safetensors; `-` writes standard output.
+    /// File to write the feature to: .npy, .npz or .safetensors; `-` writes standard output.
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
-    /// Profile that the stream was made with; several may be given.
+    /// Profile that the stream was encoded with; may be given several times.
     #[arg(short, long, value_name = "FILE")]
     profile: Vec<PathBuf>,
-    /// Format of the output, if its name does not say [default for `-`: npy].
+    /// Format of the output, if not given by its file name [default for `-`: npy].
     #[arg(long, value_enum)]
     format: Option<Format>,
-    /// Largest feature that is decoded, in bytes.
+    /// Refuse features larger than this, in bytes.
     #[arg(long, value_name = "N", default_value_t = Limits::default().output_bytes)]
     max_bytes: u64,
     /// Name of the array in .npz and .safetensors.
@@ -39,7 +40,7 @@ pub struct Args {
     array: String,
     #[command(flatten)]
     backend: BackendArgs,
-    /// Print what was done as JSON.
+    /// Print the result as JSON.
     #[arg(long)]
     json: bool,
 }

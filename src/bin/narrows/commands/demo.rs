@@ -31,21 +31,21 @@ const CUT: &str = "stage3.0.out";
 /// Its output that is the answer.
 const OUTPUT: &str = "logits";
 
-/// Show it all on the built-in network and 1,000 images.
+/// Run the whole chain on a built-in network and 1,000 images.
 ///
 /// A small convolutional network for CIFAR-10 is cut in two. Every one of 1,000 test images goes
 /// through the head, the encoder, the decoder and the tail, beside PNG, JPEG and WebP of the image
-/// itself. The table says what each takes and how often the answer is right; the page has plots.
+/// itself. The table lists bytes, times and accuracy of each; the page has plots.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Where the page with the plots goes.
+    /// File to write the page with the plots to.
     #[arg(long, value_name = "FILE", default_value = "narrows-demo.html")]
     out: PathBuf,
-    /// Write the network, its profiles, the images and their labels into this folder in place of the demo, to try the other
+    /// In place of the demo, write the network, its profiles, the images and their labels to this folder, to try the other
     /// commands on.
     #[arg(long, value_name = "DIR")]
     export: Option<PathBuf>,
-    /// Workers [default: one a core].
+    /// Worker threads [default: one per core].
     #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
     threads: usize,
     #[command(flatten)]

@@ -13,19 +13,29 @@ use crate::output::{is_pipe, note, print_json, shape_text, thousands, write};
 
 const EXAMPLES: &str = "\
 Examples:
-  narrows encode f.npy --profile p.safetensors -o f.nrw              the profile's own operating point
-  narrows encode f.npy --profile p.safetensors --scale 2 -o f.nrw    steps twice as coarse
-  narrows encode f.npy --profile p.safetensors --bytes 1200 -o f.nrw at most 1,200 bytes, header and all
-  narrows encode f.npy --sqnr 20 -o f.nrw                            no profile; noise 20 dB below the signal
-  narrows encode f.npy --packed 4 -o f.nrw                           always 4 bits an element
-  narrows encode f.npy --lossless -o - | ssh server ...              bit-exact, into a pipe";
+  # at the profile's own operating point
+  narrows encode f.npy --profile p.safetensors -o f.nrw
+  # with steps twice as coarse
+  narrows encode f.npy --profile p.safetensors --scale 2 -o f.nrw
+  # in at most 1,200 bytes, header included
+  narrows encode f.npy --profile p.safetensors --bytes 1200 -o f.nrw
+  # without a profile, the noise 20 dB below the signal
+  narrows encode f.npy --sqnr 20 -o f.nrw
+  # always 4 bits per element
+  narrows encode f.npy --packed 4 -o f.nrw
+  # bit-exact, into a pipe
+  narrows encode f.npy --lossless -o - | ssh server ...
+
+With --profile, the stream is as small as the task allows. Without one, there are three modes:
+one for any feature (uniform steps, built-in tables), one of a fixed size (--packed) and a
+bit-exact one (--lossless).";
 
 /// How `--packed` clips.
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum ClipArg {
-    /// Where clipping and rounding errors together are least, for the spread of the values.
+    /// Clip where the sum of clipping and rounding errors is least, for the spread of the values.
     Aciq,
-    /// Not at all: from the least to the largest value.
+    /// Do not clip: from the least to the largest value.
     Minmax,
 }
 
@@ -41,9 +51,9 @@ enum ClipArg {
     group(ArgGroup::new("quality").args(["scale", "bytes", "sqnr"]))
 )]
 pub struct Args {
-    /// Feature: .npy, .npz or .safetensors; `-` reads standard input.
+    /// Feature to encode: .npy, .npz or .safetensors; `-` reads standard input.
     input: PathBuf,
-    /// Where the stream goes; `-` writes standard output.
+    /// File to write the stream to; `-` writes standard output.
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
     /// Name of the array, if the file has several.
@@ -52,22 +62,22 @@ pub struct Args {
     /// Profile made by `narrows fit`.
     #[arg(short, long, value_name = "FILE", help_heading = "Mode")]
     profile: Option<PathBuf>,
-    /// Bit-exact.
+    /// Lossless (bit-exact) mode.
     #[arg(long, help_heading = "Mode")]
     lossless: bool,
-    /// Fixed size: this many bits an element, 1 to 8.
+    /// Fixed-size mode with this many bits per element, 1 to 8.
     #[arg(long, value_name = "BITS", value_parser = clap::value_parser!(u8).range(1..=8), help_heading = "Mode")]
     packed: Option<u8>,
-    /// Where --packed clips.
+    /// How --packed chooses its range.
     #[arg(long, value_enum, default_value = "aciq", requires = "packed", help_heading = "Mode")]
     clip: ClipArg,
     /// Quantiser step relative to the profile's own: 2 is coarser, 0.5 finer [default: 1].
     #[arg(long, value_name = "X", help_heading = "Quality", conflicts_with_all = ["lossless", "packed"])]
     scale: Option<f32>,
-    /// Hard budget for the whole stream; an error says what the feature needs if it is too small.
+    /// Hard budget for the whole stream; if it is too small, the error says what the feature needs.
     #[arg(long, value_name = "N", help_heading = "Quality")]
     bytes: Option<usize>,
-    /// Signal-to-noise ratio to reach, in dB.
+    /// Signal-to-quantisation-noise ratio to reach, in dB.
     #[arg(long, value_name = "DB", help_heading = "Quality", conflicts_with_all = ["lossless", "packed"])]
     sqnr: Option<f32>,
     /// Axis of the channels [default: 1, or 0 for [C,H,W] and [C]].
@@ -76,13 +86,13 @@ pub struct Args {
     /// Axis of independent items, or `none` [default: 0 if there are four axes or more].
     #[arg(long, value_name = "AXIS", value_parser = parse_axis, help_heading = "Axes and layout")]
     batch_axis: Option<BatchAxis>,
-    /// Chunks that decode independently [default: one for each item].
+    /// Number of chunks, which decode independently [default: one per item].
     #[arg(long, value_name = "N", help_heading = "Axes and layout")]
     chunks: Option<usize>,
     /// Interleaved states of the entropy coder: 1, 2, 4, 8, 16 or 32 [default: by size].
     #[arg(long, value_name = "N", help_heading = "Axes and layout")]
     lanes: Option<usize>,
-    /// End each chunk in a 32-bit checksum, which covers the header too.
+    /// End each chunk with a 32-bit checksum, which covers the header too.
     #[arg(long, help_heading = "Axes and layout")]
     checksums: bool,
     /// Plain rounding instead of rate-distortion optimised quantisation: faster, larger.
@@ -90,7 +100,7 @@ pub struct Args {
     no_rdo: bool,
     #[command(flatten)]
     backend: BackendArgs,
-    /// Print what was done as JSON.
+    /// Print the result as JSON.
     #[arg(long)]
     json: bool,
 }

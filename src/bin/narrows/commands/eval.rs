@@ -19,13 +19,16 @@ const EXAMPLES: &str = "\
 Examples:
   narrows eval --model net.onnx --cut NAME --profile p.safetensors --images photos \\
       --labels labels.csv --rows 401-1000 --normalize imagenet --out report
-  narrows eval --model net.onnx --cut A --cut B --fit-rows 1-400 --rows 401-1000 ...    fits first
-  narrows eval ... --baselines none --qualities 0.5,1,2,4                               only narrows
-  narrows eval ... --exit exit1 --exit exit2 --measurements net.json    for `plan` and `simulate`
+  # fit a profile for each cut first
+  narrows eval --model net.onnx --cut A --cut B --fit-rows 1-400 --rows 401-1000 ...
+  # only narrows, at four qualities
+  narrows eval ... --baselines none --qualities 0.5,1,2,4
+  # measurements for `plan`, `exit`, `offload` and `simulate`
+  narrows eval ... --exit exit1 --exit exit2 --measurements net.json
 
-Every point is measured by sending all images: encode, decode, and the rest of the network on what came
-out. JPEG, WebP and PNG send the input instead, after any resizing. Bytes have all headers in. Without a
-profile, narrows runs in its mode for any feature.";
+Every point is measured on all images: encode, decode, and run the rest of the network on the
+decoded feature. JPEG, WebP and PNG encode the input instead, after any resizing. Bytes include
+all headers. Without a profile, narrows runs in its mode for any feature.";
 
 /// Measure bytes against accuracy, beside JPEG, WebP and PNG of the input.
 #[derive(Debug, clap::Args)]
@@ -34,16 +37,16 @@ pub struct Args {
     /// The network (.onnx).
     #[arg(long, value_name = "FILE", help_heading = "Network")]
     model: PathBuf,
-    /// Tensor at which it is cut; may be given several times. A wrong name lists all that there are.
+    /// Tensor at which to cut the network; may be given several times. A wrong name lists all of them.
     #[arg(long, value_name = "NAME", required = true, help_heading = "Network")]
     cut: Vec<String>,
     #[command(flatten)]
     measuring: MeasureArgs,
-    /// Folder for narrows.csv, narrows.json, narrows.html and the profiles that were fitted.
+    /// Folder for narrows.csv, narrows.json, narrows.html and fitted profiles.
     #[arg(long, value_name = "DIR", help_heading = "Output")]
     out: Option<PathBuf>,
-    /// File for the bytes and answers of every image and the times of every part on one thread: what `plan` and
-    /// `simulate` read. The times are taken in a run of their own, so keep the machine quiet.
+    /// File for measurements, which `plan`, `exit`, `offload` and `simulate` read: bytes and answers of every image, and
+    /// the times of all parts on one thread. Times are taken in a separate run; keep the machine idle.
     #[arg(long, value_name = "FILE", help_heading = "Output")]
     measurements: Option<PathBuf>,
     /// Print the report as JSON in place of the table.

@@ -16,43 +16,45 @@ use crate::units::{bandwidth_text, seconds_text};
 
 const EXAMPLES: &str = "\
 Examples:
-  narrows eval --model net.onnx --cut NAME --exit exit1 --exit exit2 --rows 1-2000 ... --measurements fit.json
-  narrows eval --model net.onnx --cut NAME --exit exit1 --exit exit2 --rows 2001-3000 ... --measurements test.json
+  narrows eval --model net.onnx --cut NAME --exit exit1 --exit exit2 --rows 1-2000 \\
+      --measurements fit.json ...
+  narrows eval --model net.onnx --cut NAME --exit exit1 --exit exit2 --rows 2001-3000 \\
+      --measurements test.json ...
   narrows exit --fit-measurements fit.json --measurements test.json --out policy.json
   narrows exit ... --loss 1 --bandwidth 250k --round-trip 100ms --deadline 150ms
   narrows exit ... --target 0.9 --send \"narrows x1\" --weigh-energy 1
 
-The policy answers at an exit where that costs less than going on, by the price of accuracy at which the
-target holds. It is fitted on one measurement file and measured on another; fit it on images that the network
-was not trained on, for on those its exits are surer than they should be.";
+The policy answers at an exit when the expected gain in accuracy from continuing is not worth
+its cost. It is fitted on one file of measurements and tested on another. Fit it on images that
+the network was not trained on: on its training images, exits are overconfident.";
 
-/// Fit a policy for early exits, and measure it beside simpler rules.
+/// Fit a policy for early exits, and compare it with simpler rules.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// What is shown is of these measurements (`narrows eval --exit NAME ... --measurements FILE`).
+    /// Measurements to test the policy on (`narrows eval --exit NAME ... --measurements FILE`).
     #[arg(long, value_name = "FILE", help_heading = "Measurements")]
     measurements: PathBuf,
-    /// What is fitted is fitted to these, of other images.
+    /// Measurements of other images, to fit the policy to.
     #[arg(long, value_name = "FILE", help_heading = "Measurements")]
     fit_measurements: PathBuf,
-    /// What is sent where no exit answers, for example "narrows x1"; "local" runs the network on the device to its end
-    /// [default: the fastest coding of a cut that is at most --loss below the uncut network, or reaches --target].
+    /// Coding that is sent if no exit answers, for example "narrows x1"; "local" continues on the device to the end of the
+    /// network [default: the fastest coding of a cut that loses at most --loss, or reaches --target].
     #[arg(long, value_name = "CODING", help_heading = "Policy")]
     send: Option<String>,
-    /// Points of accuracy that exits may lose against always going on.
+    /// Accuracy that exits may lose against never answering at one, in percentage points.
     #[arg(long, value_name = "POINTS", default_value_t = 0.5, conflicts_with = "target", help_heading = "Policy")]
     loss: f64,
-    /// Accuracy to reach instead, 0 to 1.
+    /// Accuracy to reach, 0 to 1, in place of --loss.
     #[arg(long, value_name = "SHARE", help_heading = "Policy")]
     target: Option<f64>,
-    /// How certain the target must be on unseen images, 0.5 to 0.9999.
+    /// Certainty with which the target must hold on unseen images, 0.5 to 0.9999.
     #[arg(long, value_name = "P", default_value_t = 0.9, help_heading = "Policy")]
     certainty: f64,
-    /// Cost of a second.
+    /// Cost of a second of delay.
     #[arg(long, value_name = "X", default_value_t = 1.0, help_heading = "Policy")]
     weigh_delay: f64,
-    /// Cost of a joule.
+    /// Cost of a joule of the device's energy.
     #[arg(long, value_name = "X", default_value_t = 0.0, help_heading = "Policy")]
     weigh_energy: f64,
     /// Cost of a kilobyte sent.
@@ -62,7 +64,7 @@ pub struct Args {
     conditions: ConditionArgs,
     #[command(flatten, next_help_heading = "Policy")]
     power: PowerArgs,
-    /// File for the policy.
+    /// File to write the policy to, for `narrows offload --exits`.
     #[arg(long, value_name = "FILE", help_heading = "Output")]
     out: Option<PathBuf>,
     /// Print JSON in place of the tables.

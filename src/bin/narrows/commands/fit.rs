@@ -18,14 +18,19 @@ const EXAMPLES: &str = "\
 Examples:
   narrows fit --model net.onnx --cut NAME --images photos --labels labels.csv --rows 1-400 \\
       --normalize imagenet -o net.profile.safetensors
-  narrows fit features.npy --batch -o net.profile.safetensors       the first axis counts the samples
+  # from one file of features, whose first axis counts the samples
+  narrows fit features.npy --batch -o net.profile.safetensors
   narrows fit samples/*.npy --gradients g.npy -o net.profile.safetensors
 
-With a model, the tail is asked which part of the feature its answer hangs on (--weights probe), or
-gradient samples say so: an array [samples * k, ...], k rows in a row for each sample. Without either,
-every element counts the same, and streams are much larger at equal accuracy.
+A few hundred inputs of the kind that the network will see are enough; labels are not used.
+What was tried and what was chosen is printed, and kept in the profile (`narrows inspect`).
 
-Never fit on what you measure with.";
+With a model, the tail is probed to find which parts of the feature matter to its answer
+(--weights probe). Gradient samples can say so instead: an array [samples * k, ...] with k
+consecutive rows per sample. With neither, every element counts the same, and streams are much
+larger at equal accuracy.
+
+Never fit on the data that you measure with.";
 
 /// Fit a profile to sample features of a cut.
 ///
@@ -34,22 +39,22 @@ Never fit on what you measure with.";
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// Sample features in place of a model: .npy, .npz or .safetensors files, one feature an array.
+    /// Sample features in place of a model: .npy, .npz or .safetensors files, one feature per array.
     #[arg(conflicts_with_all = ["model", "cut", "images"])]
     features: Vec<PathBuf>,
-    /// Where the profile goes (.safetensors).
+    /// File to write the profile to (.safetensors).
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
-    /// The first axis of the one .npy file counts the samples; they are read one by one.
+    /// Treat the first axis of the single .npy file as the sample index; samples are read one by one.
     #[arg(long, requires = "features")]
     batch: bool,
     /// The network (.onnx).
     #[arg(long, value_name = "FILE", requires = "cut", help_heading = "Network")]
     model: Option<PathBuf>,
-    /// Tensor at which it is cut; a wrong name lists all that there are.
+    /// Tensor at which to cut the network; a wrong name lists all of them.
     #[arg(long, value_name = "NAME", requires = "model", help_heading = "Network")]
     cut: Option<String>,
-    /// Output that is the answer [default: the first].
+    /// Output of the network that is the answer [default: the first].
     #[arg(long, value_name = "NAME", help_heading = "Network")]
     model_output: Option<String>,
     #[command(flatten)]
@@ -61,13 +66,13 @@ pub struct Args {
     normalize: NormalizeArgs,
     #[command(flatten)]
     fit: FitArgs,
-    /// Fit only the tables of this profile, and keep its transform, steps and networks: what a trained draft needs.
+    /// Keep the transform, steps and networks of this profile and fit only its tables, as trained drafts require.
     #[arg(long, value_name = "FILE", conflicts_with = "gradients", help_heading = "Fitting")]
     refit: Option<PathBuf>,
-    /// Gradient samples at the features: .npy [samples * k, ...]; read row by row.
+    /// Gradient samples of the answer at the features: .npy [samples * k, ...], read row by row.
     #[arg(long, value_name = "FILE", help_heading = "Fitting")]
     gradients: Option<PathBuf>,
-    /// Print what was made as JSON.
+    /// Print the result as JSON.
     #[arg(long)]
     json: bool,
 }

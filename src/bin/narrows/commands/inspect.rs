@@ -14,23 +14,26 @@ use crate::output::{print, print_json, shape_text, thousands};
 
 const EXAMPLES: &str = "\
 Examples:
-  narrows inspect net.onnx                        where it can be cut, with shapes and element counts
-  narrows inspect f.nrw --profile p.safetensors   mode, shape, quality and sizes of a stream
-  narrows inspect p.safetensors                   how a profile was fitted, and why so";
+  # where a network can be cut, with shapes and element counts
+  narrows inspect net.onnx
+  # mode, shape, quality and sizes of a stream
+  narrows inspect f.nrw --profile p.safetensors
+  # how a profile was fitted, and what else was tried
+  narrows inspect p.safetensors";
 
-/// Say what a stream, a profile, a feature file or an ONNX model is.
+/// Describe a stream, profile, feature file or ONNX model.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
     /// The file; `-` reads standard input.
     input: PathBuf,
-    /// Profile of the stream: tells the shape where the stream leaves it out.
+    /// Profile of the stream, for the shape if the stream leaves it out.
     #[arg(short, long, value_name = "FILE")]
     profile: Option<PathBuf>,
-    /// Output of the model that is the answer [default: the first].
+    /// Output of the network that is the answer [default: the first].
     #[arg(long, value_name = "NAME")]
     model_output: Option<String>,
-    /// Height and width of the input of the model, if it leaves them open.
+    /// Height and width of the network's input, if the model leaves them open.
     #[arg(long, value_name = "PIXELS", default_value_t = 224)]
     input_size: usize,
     /// Print JSON.

@@ -40,10 +40,10 @@ pub struct Args {
     /// The network (.onnx).
     #[arg(long, value_name = "FILE", help_heading = "Network")]
     model: PathBuf,
-    /// Tensor at which it is cut.
+    /// Tensor at which to cut the network.
     #[arg(long, value_name = "NAME", help_heading = "Network")]
     cut: String,
-    /// Output that is the answer [default: the first].
+    /// Output of the network that is the answer [default: the first].
     #[arg(long, value_name = "NAME", help_heading = "Network")]
     model_output: Option<String>,
     /// Profile of the cut.
@@ -56,32 +56,32 @@ pub struct Args {
     rows: Option<Rows>,
     #[command(flatten)]
     normalize: NormalizeArgs,
-    /// Step scale: smaller is finer.
+    /// Step scale; smaller is finer.
     #[arg(long, value_name = "X", default_value_t = 1.0, help_heading = "Link")]
     quality: f32,
-    /// Most bytes of a datagram.
+    /// Largest datagram, in bytes.
     #[arg(long, value_name = "N", default_value_t = 1200, help_heading = "Link")]
     bytes: usize,
-    /// Datagrams of a feature, at least.
+    /// Least number of datagrams per feature.
     #[arg(long, value_name = "N", default_value_t = 8, help_heading = "Link")]
     parts: usize,
     /// Each datagram also holds a copy of another part, coarser by a factor of three (1), nine (2) or twenty-seven (3).
     #[arg(long, value_name = "N", default_value_t = 0, help_heading = "Link")]
     copies: u8,
-    /// Shares that are lost.
+    /// Loss rates to measure, 0 to below 0.99.
     #[arg(long, value_name = "X,X,...", value_delimiter = ',', help_heading = "Link",
         default_values_t = [0.0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6])]
     losses: Vec<f64>,
-    /// Mean length of a burst; 1 for none.
+    /// Mean length of a burst, in datagrams; 1 for none.
     #[arg(long, value_name = "X", default_value_t = 3.0, help_heading = "Link")]
     burst: f64,
-    /// Share that is lost between bursts.
+    /// Loss rate between bursts.
     #[arg(long, value_name = "X", default_value_t = 0.0, help_heading = "Link")]
     between: f64,
     /// Random seed.
     #[arg(long, value_name = "N", default_value_t = 1, help_heading = "Link")]
     seed: u64,
-    /// Workers [default: one a core].
+    /// Worker threads [default: one per core].
     #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
     threads: usize,
     /// Print the table as JSON.

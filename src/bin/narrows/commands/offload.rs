@@ -25,58 +25,62 @@ use crate::wanted::{GoalArgs, Wanted};
 
 const EXAMPLES: &str = "\
 Examples:
-  narrows offload --server http://edge:8001 --model net.onnx --cut NAME --profile p.safetensors \\
-      --images photos --labels labels.csv --normalize imagenet
-  narrows offload ... --policy jpeg:75 --out run       the image in place of the feature
+  narrows offload --server http://edge:8001 --model net.onnx --cut NAME \\
+      --profile p.safetensors --images photos --labels labels.csv --normalize imagenet
+  # the image in place of the feature
+  narrows offload ... --policy jpeg:75 --out run
   narrows offload ... --policy local --device-speed 0.1
-  narrows offload ... --images sheet.png --labels classes.txt     a sheet of square tiles, row by row
-  narrows offload --server http://a:8001 --server http://b:8001 ...      replicas: the next one if one is lost
+  # images from one sheet of square tiles, row by row
+  narrows offload ... --images sheet.png --labels classes.txt
+  # replicas: if one is lost, the next one is asked
+  narrows offload --server http://a:8001 --server http://b:8001 ...
 
-Delays count from the moment at which an image is due to its answer. Bytes on the wire are all that is sent from
-the first image on, gRPC, HTTP/2 and TLS counted, TCP and IP not. A server that is lost costs a retry, not an answer.";
+A delay is the time from the moment at which an image is due to its answer. Bytes on the wire
+are everything that is sent from the first image on, including gRPC, HTTP/2 and TLS, but not
+TCP and IP. A lost server costs a retry, not an answer.";
 
 /// Classify images through a server.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// Address of the server, http://host:port or https://host:port; several for replicas.
+    /// Address of the server, http://host:port or https://host:port; may be given several times, for replicas.
     #[arg(long, value_name = "URL", required = true, help_heading = "Server")]
     server: Vec<String>,
-    /// Name of its model [default: that of the network's file]. With --cut, what is asked for is NAME@CUT: a server of another
-    /// cut refuses that, and does not take one feature for another. A name with an @ is used as it is.
+    /// Name of the model at the server [default: the name of the network's file]. With --cut, the model NAME@CUT is
+    /// requested, so that a server of another cut refuses it. A name that contains @ is used unchanged.
     #[arg(long, value_name = "NAME", help_heading = "Server")]
     name: Option<String>,
-    /// Root of the server's certificate (PEM).
+    /// Root certificate that the server's certificate is checked against (PEM).
     #[arg(long, value_name = "FILE", help_heading = "Server")]
     tls_ca: Option<PathBuf>,
-    /// Name in the server's certificate, if it is not that in the address.
+    /// Name in the server's certificate, if it differs from the address.
     #[arg(long, value_name = "NAME", help_heading = "Server")]
     tls_name: Option<String>,
     /// Certificate of the device (PEM).
     #[arg(long, value_name = "FILE", requires = "tls_key", help_heading = "Server")]
     tls_cert: Option<PathBuf>,
-    /// Its private key (PEM).
+    /// Private key of the device (PEM).
     #[arg(long, value_name = "FILE", requires = "tls_cert", help_heading = "Server")]
     tls_key: Option<PathBuf>,
-    /// Time after which an answer is given up, and at first a server that does not come.
+    /// Longest time to wait for an answer; also how long to wait for the server at the start.
     #[arg(long, value_name = "TIME", value_parser = units::duration, default_value = "30s", help_heading = "Server")]
     timeout: Duration,
-    /// Time after which one server is given up and the next one asked.
+    /// Longest time to wait for one server before the next one is tried.
     #[arg(long, value_name = "TIME", value_parser = units::duration, default_value = "5s", help_heading = "Server")]
     attempt: Duration,
-    /// Attempts for one answer.
+    /// Most attempts for one answer.
     #[arg(long, value_name = "N", default_value_t = Retry::default().attempts, help_heading = "Server")]
     attempts: u32,
     /// The network (.onnx).
     #[arg(long, value_name = "FILE", help_heading = "Network")]
     model: PathBuf,
-    /// Tensor at which it is cut.
+    /// Tensor at which to cut the network.
     #[arg(long, value_name = "NAME", help_heading = "Network")]
     cut: Option<String>,
-    /// Profile of the cut; without one, streams are of the mode for any feature. For policy adaptive several may be given.
+    /// Profile of the cut; without one, the mode for any feature is used. Several may be given for policy adaptive.
     #[arg(short, long, value_name = "FILE", help_heading = "Network")]
     profile: Vec<PathBuf>,
-    /// Output that is the answer [default: the first].
+    /// Output of the network that is the answer [default: the first].
     #[arg(long, value_name = "NAME", help_heading = "Network")]
     model_output: Option<String>,
     #[command(flatten)]
@@ -86,11 +90,11 @@ pub struct Args {
     rows: Option<Rows>,
     #[command(flatten)]
     normalize: NormalizeArgs,
-    /// What the device does: local (the whole network), fixed (head and stream), jpeg:Q, webp:Q or png (the image), or
-    /// adaptive (whatever is best at the moment, by --measurements).
+    /// What the device does: local (runs the whole network), fixed (runs the head, sends a stream), jpeg:Q, webp:Q or png
+    /// (sends the image), or adaptive (whatever is best at the moment, by --measurements).
     #[arg(long, value_name = "NAME", value_parser = Policy::parse, default_value = "fixed", help_heading = "Device")]
     policy: Policy,
-    /// What was measured of the network (`narrows eval --measurements FILE`).
+    /// Measurements of the network (`narrows eval --measurements FILE`).
     #[arg(long, value_name = "FILE", help_heading = "Policy adaptive")]
     measurements: Option<PathBuf>,
     /// Policy for the network's exits (`narrows exit --out FILE`).
@@ -100,37 +104,36 @@ pub struct Args {
     goal: GoalArgs,
     #[command(flatten, next_help_heading = "Policy adaptive")]
     power: PowerArgs,
-    /// Images may be sent too; the server runs the whole network (`narrows serve --whole`).
+    /// Allow sending images, for the server to run the whole network (`narrows serve --whole`).
     #[arg(long, help_heading = "Policy adaptive")]
     whole: bool,
-    /// Step scale of streams: smaller is finer.
+    /// Step scale of streams; smaller is finer.
     #[arg(long, value_name = "X", default_value_t = 1.0, help_heading = "Device")]
     quality: f32,
-    /// Layers of a stream, 1 to 4: they are sent one after the other until the server has its answer.
+    /// Layers of a stream, 1 to 4, sent one after the other until the server answers.
     #[arg(long, value_name = "N", default_value_t = 1, help_heading = "Device")]
     layers: usize,
-    /// Probability at which the server answers before all layers have come [default: the server's own].
+    /// Have the server answer early, before the last layer, once a class has this probability [default: the server's own].
     #[arg(long, value_name = "P", value_parser = units::probability, help_heading = "Device")]
     threshold: Option<f64>,
-    /// How long the server's word on a layer is waited for before the next one is sent.
+    /// How long to wait for the server's reply to a layer before the next one is sent.
     #[arg(long, value_name = "TIME", value_parser = units::duration, default_value = "1s", help_heading = "Device")]
     patience: Duration,
-    /// Time within which an answer is of use.
+    /// Time after which an answer is useless.
     #[arg(long, value_name = "TIME", value_parser = units::deadline, default_value = "150ms", help_heading = "Device")]
     deadline: f64,
-    /// Time between images [default: each as soon as the one before has its answer].
+    /// Time between images [default: each follows as soon as the previous one is answered].
     #[arg(long, value_name = "TIME", value_parser = units::duration, help_heading = "Device")]
     interval: Option<Duration>,
-    /// Skip images whose deadline has passed before their turn comes, as a camera does that shows the present. They count as
-    /// late and wrong.
+    /// Skip images whose deadline has passed before their turn comes, as a live camera does. They count as late and wrong.
     #[arg(long, requires = "interval", help_heading = "Device")]
     skip_late: bool,
-    /// Speed of the device relative to this machine, at most 1: its work is stretched by waiting.
+    /// Speed of the emulated device relative to this machine, at most 1; its work is slowed down by waiting.
     #[arg(long, value_name = "X", default_value_t = 1.0, help_heading = "Device")]
     device_speed: f64,
     #[command(flatten, next_help_heading = "Device")]
     backend: BackendArgs,
-    /// Folder for requests.csv, one line an image, and summary.json.
+    /// Folder for requests.csv, with one line per image, and summary.json.
     #[arg(long, value_name = "DIR", help_heading = "Output")]
     out: Option<PathBuf>,
     /// Print the summary as JSON in place of the table.

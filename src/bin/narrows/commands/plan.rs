@@ -20,21 +20,25 @@ use crate::wanted::GoalArgs;
 const EXAMPLES: &str = "\
 Examples:
   narrows plan --measurements net.json --bandwidth 1M --round-trip 40ms --device-speed 0.2
-  narrows plan --measurements net.json --deadline 150ms                 the most answers right in time
-  narrows plan --measurements net.json --agreement 0.97 --goal energy   the least energy of the device
-  narrows plan --model net.onnx --images photos --labels labels.csv --fit-rows 1-400 --rows 401-1000 \\
-      --normalize imagenet --out plan       picks cuts, fits, measures, and keeps plan/measurements.json
+  # the most answers that are right and in time
+  narrows plan --measurements net.json --deadline 150ms
+  # the least energy of the device
+  narrows plan --measurements net.json --agreement 0.97 --goal energy
+  # pick cuts, fit, measure, and keep plan/measurements.json
+  narrows plan --model net.onnx --images photos --labels labels.csv --fit-rows 1-400 \\
+      --rows 401-1000 --normalize imagenet --out plan
 
-For every way to run the network (on the device alone, on the server with the input compressed, or cut in
-two) the delay is the work of both sides, the bytes over the bandwidth, a round trip and the wait at the
-server. Bytes and answers are measured, image by image; times are medians on one thread, scaled by the speeds.";
+The network can run on the device alone, on the server with the input compressed, or cut in two.
+The delay of each way is the work of both sides, the bytes over the bandwidth, a round trip and
+the wait at the server. Bytes and answers are measured image by image; times are medians on one
+thread, scaled by the speeds.";
 
 /// Find the best cut and coding for given conditions; draw delay over bandwidth.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// File that `eval --measurements` or `plan --out` has written; may be given several times, for cuts of one network
-    /// that were measured on the same images.
+    /// File written by `eval --measurements` or `plan --out`; may be given several times, for cuts of one network
+    /// measured on the same images.
     #[arg(
         long,
         value_name = "FILE",
@@ -43,13 +47,13 @@ pub struct Args {
         help_heading = "Network"
     )]
     measurements: Vec<PathBuf>,
-    /// The network (.onnx), to be measured first.
+    /// The network (.onnx), if it is to be measured first.
     #[arg(long, value_name = "FILE", help_heading = "Network")]
     model: Option<PathBuf>,
-    /// Tensor at which it may be cut; may be given several times [default: the smallest features at several depths].
+    /// Tensor at which to cut the network; may be given several times [default: the smallest features at several depths].
     #[arg(long, value_name = "NAME", requires = "model", help_heading = "Network")]
     cut: Vec<String>,
-    /// How many cuts to pick where none is named.
+    /// Number of cuts to pick if none is named.
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=64),
         help_heading = "Network")]
     cuts: u16,
@@ -59,12 +63,12 @@ pub struct Args {
     conditions: ConditionArgs,
     #[command(flatten, next_help_heading = "Wanted")]
     goal: GoalArgs,
-    /// Share of answers that must be those of the uncut network, in place of accuracy, for example 0.97.
+    /// Required share of answers equal to the uncut network's, in place of accuracy, for example 0.97.
     #[arg(long, value_name = "SHARE", conflicts_with = "loss", help_heading = "Wanted")]
     agreement: Option<f64>,
     #[command(flatten, next_help_heading = "Wanted")]
     power: PowerArgs,
-    /// Folder for plan.html, plan.csv, plan.json, measurements.json and the profiles that were fitted.
+    /// Folder for plan.html, plan.csv, plan.json, measurements.json and fitted profiles.
     #[arg(long, value_name = "DIR", help_heading = "Output")]
     out: Option<PathBuf>,
     /// Print the plan as JSON in place of the tables.

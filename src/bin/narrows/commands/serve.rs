@@ -21,17 +21,20 @@ use crate::units;
 
 const EXAMPLES: &str = "\
 Examples:
-  narrows serve --model net.onnx --cut NAME --profile p.safetensors --listen 0.0.0.0:8001 --metrics 0.0.0.0:9001
+  narrows serve --model net.onnx --cut NAME --profile p.safetensors \\
+      --listen 0.0.0.0:8001 --metrics 0.0.0.0:9001
   narrows serve --model net.onnx --cut NAME --profile p.safetensors --whole --normalize imagenet
   narrows serve ... --tls-cert server.pem --tls-key server.key --tls-client-ca devices.pem
 
-The protocol is version 2 of the Open Inference Protocol over gRPC. The model NAME (the file's name, or --name)
-takes streams in a BYTES tensor `stream` or features in an FP32 tensor `feature`; NAME.whole takes JPEG, PNG or
-WebP in a BYTES tensor `image`, or inputs in an FP32 tensor `x`. Answers are `logits` and `class`. With several
-cuts, the profile that a stream names says to which it belongs; NAME@CUT is each of them on its own.
+The protocol is version 2 of the Open Inference Protocol over gRPC. The model NAME (the file's
+name, or --name) takes streams in a BYTES tensor `stream` or features in an FP32 tensor
+`feature`; NAME.whole takes JPEG, PNG or WebP in a BYTES tensor `image`, or inputs in an FP32
+tensor `x`. Outputs are `logits` and `class`. With several cuts, NAME selects the cut by the
+profile that a stream names; NAME@CUT is one particular cut.
 
-Once it listens, one line on standard output says where: `listening ADDR`, or `listening ADDR metrics ADDR`.
-SIGTERM and SIGINT end it: it is not ready any more, finishes what is in flight, and exits.";
+Once the server listens, it prints one line on standard output: `listening ADDR`, or
+`listening ADDR metrics ADDR`. On SIGTERM or SIGINT it reports that it is not ready, finishes
+the requests in flight, and exits.";
 
 /// Serve the tail of a network over gRPC (Open Inference Protocol).
 #[derive(Debug, clap::Args)]
@@ -40,44 +43,44 @@ pub struct Args {
     /// The network (.onnx).
     #[arg(long, value_name = "FILE", help_heading = "Network")]
     model: PathBuf,
-    /// Tensor at which it is cut; may be given several times.
+    /// Tensor at which the network is cut; may be given several times.
     #[arg(long, value_name = "NAME", help_heading = "Network")]
     cut: Vec<String>,
-    /// Profile that streams are made with; several may be given. Each serves the cuts whose features have its shape.
+    /// Profile of the streams; may be given several times. Each serves the cuts whose features have its shape.
     #[arg(short, long, value_name = "FILE", help_heading = "Network")]
     profile: Vec<PathBuf>,
-    /// Output that is the answer [default: the first].
+    /// Output of the network that is the answer [default: the first].
     #[arg(long, value_name = "NAME", help_heading = "Network")]
     model_output: Option<String>,
-    /// Name of the model in requests [default: that of the file].
+    /// Name of the model in requests [default: the name of the file].
     #[arg(long, value_name = "NAME", help_heading = "Network")]
     name: Option<String>,
-    /// Serve the whole network too, for clients that send images; needs --normalize.
+    /// Also serve the whole network, for clients that send images; needs --normalize.
     #[arg(long, help_heading = "Network")]
     whole: bool,
-    /// Height and width of the input, where the network leaves them open.
+    /// Height and width of the input, if the network leaves them open.
     #[arg(long, value_name = "HxW", value_parser = size, help_heading = "Network")]
     size: Option<(usize, usize)>,
     #[command(flatten)]
     normalize: NormalizeArgs,
-    /// Where gRPC is served; port 0 takes a free one.
+    /// Address to serve gRPC on; port 0 takes a free one.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8001", help_heading = "Addresses")]
     listen: SocketAddr,
-    /// Where /metrics, /livez and /readyz are served over HTTP.
+    /// Address to serve /metrics, /livez and /readyz on, over HTTP.
     #[arg(long, value_name = "ADDR", help_heading = "Addresses")]
     metrics: Option<SocketAddr>,
-    /// Certificate of the server, and those that lead to its root (PEM).
+    /// Certificate chain of the server (PEM).
     #[arg(long, value_name = "FILE", requires = "tls_key", help_heading = "TLS")]
     tls_cert: Option<PathBuf>,
-    /// Its private key (PEM).
+    /// Private key of the server (PEM).
     #[arg(long, value_name = "FILE", requires = "tls_cert", help_heading = "TLS")]
     tls_key: Option<PathBuf>,
-    /// Root of the certificates that clients must have (PEM).
+    /// Root certificate that client certificates are checked against; clients then need one (PEM).
     #[arg(long, value_name = "FILE", requires = "tls_cert", help_heading = "TLS")]
     tls_client_ca: Option<PathBuf>,
     #[command(flatten)]
     bounds: BoundArgs,
-    /// Probability at which a layered stream is answered before all its layers have come.
+    /// Answer layered streams early, before the last layer, once a class has this probability.
     #[arg(long, value_name = "P", value_parser = units::probability, default_value_t = 0.9, help_heading = "Limits")]
     threshold: f64,
     #[command(flatten)]
@@ -91,43 +94,43 @@ struct BoundArgs {
     /// Largest message, in bytes.
     #[arg(long, value_name = "N", default_value_t = Bounds::default().message)]
     max_message: usize,
-    /// Items of one request, and of one run of the tail.
+    /// Most items in one request and in one run of the tail.
     #[arg(long, value_name = "N", default_value_t = Bounds::default().batch)]
     max_batch: usize,
-    /// Requests that are being received, wait or run.
+    /// Most requests that are being received, waiting or running.
     #[arg(long, value_name = "N", default_value_t = Bounds::default().requests)]
     max_requests: usize,
-    /// Requests that wait for a worker, of those.
+    /// Most of these requests that wait for a worker.
     #[arg(long, value_name = "N", default_value_t = Bounds::default().queue)]
     queue: usize,
-    /// Requests that are decoded and run at once [default: one a processor, divided by --threads].
+    /// Requests that are decoded and run at the same time [default: the number of processors over --threads].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     workers: Option<u16>,
-    /// Threads that run the network for one of them: more answer sooner, fewer answer more in all.
+    /// Threads that run the network for one request: more for lower latency, fewer for higher throughput.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
     threads: u16,
-    /// Open streaming calls.
+    /// Most open streaming calls.
     #[arg(long, value_name = "N", default_value_t = Bounds::default().calls)]
     max_calls: usize,
-    /// Open connections.
+    /// Most open connections.
     #[arg(long, value_name = "N", default_value_t = Bounds::default().connections)]
     max_connections: usize,
-    /// Requests in flight on one connection.
+    /// Most requests in flight on one connection.
     #[arg(long, value_name = "N", default_value_t = Bounds::default().streams)]
     max_streams: u32,
-    /// Time for one request; its own deadline may be sooner.
+    /// Longest time for one request; its own deadline may be sooner.
     #[arg(long, value_name = "TIME", value_parser = units::duration, default_value = "10s")]
     request_timeout: Duration,
-    /// Time for a new connection to bring its first request.
+    /// Longest time until the first request of a new connection.
     #[arg(long, value_name = "TIME", value_parser = units::duration, default_value = "10s")]
     first_timeout: Duration,
-    /// Time that a connection may be idle.
+    /// Longest time that a connection may be idle.
     #[arg(long, value_name = "TIME", value_parser = units::duration, default_value = "5m")]
     idle_timeout: Duration,
-    /// Time between the word that the server is not ready and its end, for load balancers.
+    /// Time between reporting not ready and shutting down, for load balancers to notice.
     #[arg(long, value_name = "TIME", value_parser = units::duration, default_value = "0s")]
     drain: Duration,
-    /// Time for requests in flight to end when the server does.
+    /// Longest time to finish requests in flight when shutting down.
     #[arg(long, value_name = "TIME", value_parser = units::duration, default_value = "30s")]
     grace: Duration,
 }

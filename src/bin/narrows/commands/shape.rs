@@ -18,42 +18,45 @@ use crate::units;
 const EXAMPLES: &str = "\
 Examples:
   narrows shape --listen 127.0.0.1:0 --to 127.0.0.1:8001 --rate 1Mbit --delay 20ms
-  narrows shape --listen 127.0.0.1:9000 --to 127.0.0.1:8001 --trace drop.csv --delay 20ms --loss 0.01
+  narrows shape --listen 127.0.0.1:9000 --to 127.0.0.1:8001 --trace drop.csv --delay 20ms \\
+      --loss 0.01
 
-A TCP proxy. Each direction is one queue for all connections: segments of at most 1,448 bytes, each with 52 bytes of
-headers, at the rate of the moment, one delay later at the other end. A lost segment is emulated as one that comes a
-round trip later, and holds up what follows it; TCP itself sees no loss. The trace begins with the first connection.
-Once it listens, one line on standard output says where: `listening ADDR`.";
+This is a TCP proxy. Each direction is one queue for all connections. Segments of at most 1,448
+bytes, each with 52 bytes of headers, leave the queue at the current rate and arrive after the
+delay. A lost segment is emulated by one that arrives a round trip later and holds up those
+behind it; TCP itself sees no loss. The trace starts with the first connection.
 
-/// Shape a link: pass connections on at a bandwidth, with a delay and losses.
+Once the proxy listens, it prints one line on standard output: `listening ADDR`.";
+
+/// Emulate a slow link: forward connections with limited bandwidth, delay and losses.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// Where devices connect; port 0 takes a free one.
+    /// Address that devices connect to; port 0 takes a free one.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:0")]
     listen: SocketAddr,
-    /// The server, host:port.
+    /// Address of the server, host:port.
     #[arg(long, value_name = "ADDR", value_parser = host_and_port)]
     to: String,
     /// Bandwidth in each direction, for example 1Mbit.
     #[arg(long, value_name = "RATE", value_parser = units::bandwidth, default_value = "1Mbit")]
     rate: f64,
-    /// Bandwidth towards the server over time, in place of --rate: lines `seconds,bits_per_second`; the last holds.
+    /// Bandwidth towards the server over time, in place of --rate: lines `seconds,bits_per_second`; the last one stays.
     #[arg(long, value_name = "CSV")]
     trace: Option<PathBuf>,
-    /// Bandwidth from the server, if another than towards it.
+    /// Bandwidth from the server, if it differs from that towards it.
     #[arg(long, value_name = "RATE", value_parser = units::bandwidth)]
     down: Option<f64>,
     /// Delay in each direction: half the round trip.
     #[arg(long, value_name = "TIME", value_parser = units::duration, default_value = "20ms")]
     delay: Duration,
-    /// Bytes that each direction holds, queued and on the way.
+    /// Most bytes queued or in flight in each direction.
     #[arg(long, value_name = "N", default_value_t = 65_536)]
     buffer: usize,
-    /// Share of segments that are lost.
+    /// Share of segments that are lost, 0 to 1.
     #[arg(long, value_name = "P", default_value_t = 0.0)]
     loss: f64,
-    /// Seed of the losses.
+    /// Random seed of the losses.
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
     #[command(flatten)]

@@ -21,26 +21,29 @@ use crate::{files, measured};
 
 const EXAMPLES: &str = "\
 Examples:
-  narrows simulate --measurements test.json --fit-measurements fit.json --deadline 150ms --device-speed 0.1
+  narrows simulate --measurements test.json --fit-measurements fit.json --deadline 150ms \\
+      --device-speed 0.1
   narrows simulate ... --link lte --bandwidth 1M --devices 5000 --servers 8 --out report
   narrows simulate ... --trace drop.csv --same-time --strategy \"JPEG q75\" --strategy adaptive
   narrows simulate ... --load others.csv --rate 2 --seconds 60s
 
-Every request is an image of --measurements, with the bytes, answers and times that were measured of it
-(`narrows eval --exit NAME ... --measurements FILE`). Adaptive strategies plan, and answer at exits, by what was
-measured on the other images of --fit-measurements, and by what each device has seen of its own link.
+Every request is an image of --measurements, with its measured bytes, answers and times
+(`narrows eval --exit NAME ... --measurements FILE`). Adaptive strategies plan, and answer at
+exits, from the other images of --fit-measurements and from what each device has observed of
+its own link.
 
-Traces are CSV: `seconds,bits_per_second` or `seconds,bits_per_second,round_trip_seconds`, from second 0; loads
-`seconds,load`, the share of the servers' time that others take. Both begin again at their end.";
+Traces are CSV: `seconds,bits_per_second` or `seconds,bits_per_second,round_trip_seconds`, from
+second 0. Loads are CSV: `seconds,load`, the share of the servers' time that others take. Both
+repeat when they end.";
 
 /// A kind of link that is drawn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Kind {
-    /// Does not change: --bandwidth and --round-trip.
+    /// Constant --bandwidth and --round-trip.
     Constant,
-    /// Cellular, the rate a Brownian motion with outages (Winstein et al. 2013), around --bandwidth.
+    /// Cellular: a Brownian motion of the rate around --bandwidth, with outages (Winstein et al. 2013).
     Lte,
-    /// Wireless LAN, --bandwidth at its best, with bad times and handovers.
+    /// Wireless LAN: --bandwidth at best, with bad periods and handovers.
     Wifi,
     /// LoRa at 500 kHz: 37.5 kbit/s down to 1.2 kbit/s.
     Lora,
@@ -50,14 +53,14 @@ enum Kind {
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// Measurements whose images the requests are.
+    /// Measurements of the images that are requested.
     #[arg(long, value_name = "FILE", help_heading = "Measurements")]
     measurements: PathBuf,
-    /// Measurements of other images, by which adaptive strategies plan.
+    /// Measurements of other images, for adaptive strategies to plan with.
     #[arg(long, value_name = "FILE", help_heading = "Measurements")]
     fit_measurements: Option<PathBuf>,
-    /// What devices do, may be given several times: a coding that was measured ("JPEG q75"); local; adaptive, which looks
-    /// for --goal, or adaptive-delay, adaptive-energy, adaptive-accuracy; one of these with +fallback, which gives its last
+    /// What devices do; may be given several times. A measured coding ("JPEG q75"); local; adaptive, which plans for
+    /// --goal, or adaptive-delay, adaptive-energy, adaptive-accuracy; an adaptive one with +fallback, which gives the last
     /// exit's answer at the deadline [default: local, the fastest JPEG, WebP, other codec of a cut and narrows that lose at
     /// most --loss, adaptive and adaptive+fallback].
     #[arg(long, value_name = "NAME", help_heading = "Strategies")]
@@ -67,22 +70,22 @@ pub struct Args {
     /// Number of devices.
     #[arg(long, value_name = "N", default_value_t = 1000, help_heading = "Fleet")]
     devices: usize,
-    /// Requests a second of each device.
+    /// Requests per second of each device.
     #[arg(long, value_name = "X", default_value_t = 0.5, help_heading = "Fleet")]
     rate: f64,
-    /// Requests come by a clock in place of at random.
+    /// Make requests at regular times in place of random ones.
     #[arg(long, help_heading = "Fleet")]
     periodic: bool,
-    /// Number of servers; requests go to them in turn.
+    /// Number of servers; requests are distributed round-robin.
     #[arg(long, value_name = "N", default_value_t = 2, help_heading = "Fleet")]
     servers: usize,
-    /// Requests that a server works on at a time, each on one core.
+    /// Requests that a server runs at the same time, each on one core.
     #[arg(long, value_name = "N", default_value_t = 4, help_heading = "Fleet")]
     workers: usize,
-    /// Time in which requests are made.
+    /// Simulated time during which requests are made.
     #[arg(long, value_name = "TIME", value_parser = units::seconds, default_value = "600s", help_heading = "Fleet")]
     seconds: f64,
-    /// Time at the beginning that is not counted.
+    /// Time at the start that is not counted.
     #[arg(long, value_name = "TIME", value_parser = units::seconds, default_value = "10s", help_heading = "Fleet")]
     warm_up: f64,
     /// Kind of link.
@@ -91,10 +94,10 @@ pub struct Args {
     /// Trace of the link in place of a kind (CSV).
     #[arg(long, value_name = "FILE", conflicts_with = "link", help_heading = "Link")]
     trace: Option<PathBuf>,
-    /// All devices are at the same place of the trace; else each is at one of its own.
+    /// Start all devices at the same point of the trace, in place of each at its own.
     #[arg(long, requires = "trace", help_heading = "Link")]
     same_time: bool,
-    /// Other load of the servers (CSV).
+    /// Load of the servers by others (CSV).
     #[arg(long, value_name = "FILE", help_heading = "Link")]
     load: Option<PathBuf>,
     /// Link that does not change, or around which a kind is drawn; what devices assume at first; deadline and speeds.
@@ -102,13 +105,13 @@ pub struct Args {
     conditions: ConditionArgs,
     #[command(flatten, next_help_heading = "Costs")]
     power: PowerArgs,
-    /// Price of a server for an hour, used or not.
+    /// Price of a server per hour, busy or not.
     #[arg(long, value_name = "X", default_value_t = 0.2, help_heading = "Costs")]
     price_server_hour: f64,
-    /// Price of a gigabyte sent.
+    /// Price per gigabyte sent.
     #[arg(long, value_name = "X", default_value_t = 1.0, help_heading = "Costs")]
     price_gigabyte: f64,
-    /// Everything that is drawn depends on this.
+    /// Random seed.
     #[arg(long, value_name = "N", default_value_t = 1, help_heading = "Fleet")]
     seed: u64,
     /// Folder for simulation.csv, simulation.json and simulation.html.
