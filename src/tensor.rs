@@ -83,9 +83,11 @@ impl Axes {
             return Err(Error::invalid(format!("a feature has 1 to {MAX_RANK} axes, this one has {rank}")));
         }
         if self.channels >= rank || self.batch.is_some_and(|batch| batch >= rank || batch == self.channels) {
+            let batch = self.batch.map_or("none".to_string(), |batch| batch.to_string());
             return Err(Error::invalid(format!(
-                "axes out of place: channels {}, batch {:?}, in a feature with {rank} axes",
-                self.channels, self.batch
+                "a feature of {rank} axes, 0 to {}, can not have axis {} for channels and axis {batch} for the batch",
+                rank - 1,
+                self.channels
             )));
         }
         Ok(())

@@ -344,10 +344,14 @@ fn bad_files_get_one_line_and_leave_nothing_behind() {
     ] {
         place.fails(&format!("encode {name} -o out.nrw"), words);
     }
-    place.fails("encode good.npy -o no/such/folder/out.nrw", &["cannot write"]);
+    place.fails("encode good.npy -o no/such/folder/out.nrw", &["no folder no/such/folder"]);
+    place.fails("encode good.npy -o ./good.npy --lossless", &["good.npy is an input"]);
+    place.fails("decode good.nrw -o good.nrw --format npy", &["good.nrw is an input"]);
+    place.fails("fit good.npy --batch -o good.npy", &["good.npy is an input"]);
+    place.fails("decode good.npy -o out.npy", &["good.npy is a feature, not a stream"]);
     place.fails("encode good.npy -o out.nrw --lanes 3", &["lanes"]);
     place.fails("encode good.npy -o out.nrw --scale=-1", &["positive"]);
-    place.fails("encode good.npy -o out.nrw --channel-axis 7", &["axes"]);
+    place.fails("encode good.npy -o out.nrw --channel-axis 7", &["axes", "axis 7 for channels"]);
     place.fails("encode good.npy -o out.nrw --bytes 2", &["budget"]);
     place.fails("encode good.npy -o - --json", &["--json"]);
 

@@ -35,9 +35,10 @@ impl ImageArgs {
         let classes = network.classes(images.size())?;
         if class >= classes {
             bail!(
-                "labels {}: class {class}, and the network has {classes} classes, 0 to {}; do those of the file begin at 1?",
+                "labels {}: class {class}, and the network has {classes} classes, 0 to {}{}",
                 path.display(),
-                classes.saturating_sub(1)
+                classes.saturating_sub(1),
+                if class == classes { "; do those of the file begin at 1?" } else { "" }
             );
         }
         Ok(images)
@@ -50,8 +51,8 @@ impl ImageArgs {
             return Ok(Box::new(Folder::open(path, self.labels.as_deref(), rows, network.input_size)?));
         }
         let labels = self.labels.as_deref().context("a sheet of images needs its labels: --labels FILE")?;
-        let text =
-            std::fs::read_to_string(labels).with_context(|| format!("cannot read the labels {}", labels.display()))?;
+        let text = std::fs::read_to_string(labels)
+            .with_context(|| format!("cannot read the labels {} as text", labels.display()))?;
         let (height, width) = network.input_size.context("a sheet needs a network whose input has a fixed size")?;
         if height != width {
             bail!("the tiles of a sheet are square, the input of the network is {height}x{width}");

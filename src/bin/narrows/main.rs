@@ -26,6 +26,7 @@ mod tails;
 mod timing;
 mod units;
 mod wanted;
+mod workers;
 
 use std::io::ErrorKind;
 use std::process::ExitCode;

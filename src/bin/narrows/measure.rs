@@ -2,24 +2,22 @@
 //!
 //! The network runs once on the raw input and gives its answer and the features at all cuts. Then each
 //! codec encodes and decodes, and the rest of the network runs on what came out. Images go through in
-//! batches, batches to one worker a core; samples are put back in order, so results do not depend on
+//! batches, batches to workers; samples are put back in order, so results do not depend on
 //! the number of workers (but for the times).
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result};
 use image::RgbImage;
 use indicatif::ProgressBar;
 use ndarray::ArrayD;
-use rten::ThreadPool;
 
 use crate::codecs::{FeatureCodec, ImageCodec};
 use crate::images::Images;
 use crate::metrics::{Point, Sample, argmax, confidence, divergence};
 use crate::model::{Cut, Exit, Network, Pool, item, stack};
 use crate::normalize::Normalize;
+use crate::workers;
 
 /// What to measure.
 pub struct Job<'a> {
@@ -71,38 +69,20 @@ impl Job<'_> {
     pub fn run(&self, bar: &ProgressBar) -> Result<Measured> {
         let count = self.images.len();
         bar.set_length(count as u64);
-        let threads = match self.threads {
-            0 => std::thread::available_parallelism().map_or(1, usize::from),
-            threads => threads,
-        };
+        let threads = workers::count(self.threads, count);
         let batch = self.network.batch(batch_size(self.images)?.min(count.div_ceil(threads)));
-        let next = AtomicUsize::new(0);
-        let work = || -> Result<Vec<(usize, Vec<Row>)>> {
-            let pool = (threads > 1).then(|| Arc::new(ThreadPool::with_num_threads(1)));
-            let mut codecs: Vec<Vec<FeatureCodec>> = self.cuts.iter().map(|(_, codecs)| codecs.clone()).collect();
-            let mut rows = Vec::new();
-            loop {
-                let first = next.fetch_add(batch, Ordering::Relaxed);
-                if first >= count {
-                    return Ok(rows);
-                }
-                let last = (first + batch).min(count);
-                let result = self.batch(first, last, &mut codecs, &pool);
-                if result.is_err() {
-                    next.store(count, Ordering::Relaxed); // the others need not go on
-                }
-                rows.push((first, result?));
+        let codecs = || self.cuts.iter().map(|(_, codecs)| codecs.clone()).collect::<Vec<Vec<FeatureCodec>>>();
+        let states = workers::share(
+            threads,
+            (count, batch),
+            || (codecs(), Vec::new()),
+            |first, last, (codecs, rows), pool| {
+                rows.push((first, self.batch(first, last, codecs, pool)?));
                 bar.inc((last - first) as u64);
-            }
-        };
-        let results: Vec<Result<_>> = std::thread::scope(|scope| {
-            let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
-            let join = |worker: std::thread::ScopedJoinHandle<'_, _>| {
-                worker.join().unwrap_or_else(|_| Err(anyhow!("a worker stopped")))
-            };
-            workers.into_iter().map(join).collect()
-        });
-        let mut batches = results.into_iter().collect::<Result<Vec<_>>>()?.concat();
+                Ok(())
+            },
+        )?;
+        let mut batches: Vec<(usize, Vec<Row>)> = states.into_iter().flat_map(|(_, rows)| rows).collect();
         batches.sort_by_key(|&(first, _)| first);
         let rows: Vec<Row> = batches.into_iter().flat_map(|(_, rows)| rows).collect();
         bar.finish_and_clear();

@@ -73,6 +73,18 @@ pub fn check(path: &Path) -> Result<()> {
     try_in(folder).with_context(failed)
 }
 
+/// Checks that an output is none of the files that are read, which it would replace.
+pub fn check_apart<'a>(output: &Path, inputs: impl IntoIterator<Item = &'a Path>) -> Result<()> {
+    // What is not there yet is nobody's input.
+    let Ok(own) = fs::canonicalize(output) else { return Ok(()) };
+    let is_own =
+        |input: &&Path| !is_pipe(input) && fs::canonicalize(input).is_ok_and(|input| input == own && own.is_file());
+    match inputs.into_iter().find(is_own) {
+        Some(input) => bail!("{} is an input and would be replaced: name another file for the output", input.display()),
+        None => Ok(()),
+    }
+}
+
 /// Checks that files can be written in this folder, which may have to be made, before the work whose results they take.
 pub fn check_folder(path: &Path) -> Result<()> {
     let failed = || format!("cannot write in the folder {}", path.display());

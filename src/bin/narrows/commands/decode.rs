@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::args::{BackendArgs, load_profile};
 use crate::files::{self, Format};
-use crate::output::{is_pipe, note, print_json, shape_text, write};
+use crate::output::{self, is_pipe, note, print_json, shape_text, write};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -55,12 +55,17 @@ pub fn run(args: &Args) -> Result<()> {
         None if is_pipe(&args.output) => Format::Npy,
         None => Format::of_name(&args.output)?,
     };
+    output::check(&args.output)?;
+    output::check_apart(&args.output, [&args.input].into_iter().chain(&args.profile).map(PathBuf::as_path))?;
     let limits = Limits { output_bytes: args.max_bytes, ..Limits::default() };
     let mut decoder = Decoder::new().limits(limits).backend(args.backend.open()?);
     for path in &args.profile {
         decoder = decoder.profile(load_profile(path)?);
     }
     let bytes = files::read_bytes(&args.input)?;
+    if files::is_feature(&bytes) {
+        bail!("{} is a feature, not a stream: narrows encode makes streams", files::display(&args.input));
+    }
     let feature = decoder
         .decode(&bytes)
         .map_err(|error| match error {

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use crate::args::{BackendArgs, load_profile};
 use crate::files;
-use crate::output::{is_pipe, note, print_json, shape_text, thousands, write};
+use crate::output::{self, is_pipe, note, print_json, shape_text, thousands, write};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -121,6 +121,8 @@ pub fn run(args: &Args) -> Result<()> {
     if args.json && is_pipe(&args.output) {
         bail!("--json and `-o -` both want standard output: name a file with -o");
     }
+    output::check(&args.output)?;
+    output::check_apart(&args.output, [&args.input].into_iter().chain(&args.profile).map(PathBuf::as_path))?;
     let feature = files::read_one(&args.input, args.array.as_deref())?;
     let mut view = feature.view();
     if let Some(axis) = args.channel_axis {

@@ -80,6 +80,9 @@ pub struct Args {
 /// Fits.
 pub fn run(args: &Args) -> Result<()> {
     output::check(&args.output)?;
+    let files = [&args.model, &args.gradients, &args.refit, &args.images.labels];
+    let files = files.into_iter().flatten().chain(&args.features).map(PathBuf::as_path);
+    output::check_apart(&args.output, files)?;
     let options = args.fit.options();
     let (profile, samples) = match (&args.model, &args.cut) {
         _ if args.refit.is_some() => refit(args)?,

@@ -2,13 +2,11 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, bail};
 use narrows::datagram::{Assembler, Concealment, Datagrams};
 use narrows::{Encoder, Feature, Profile, Quality};
 use ndarray::ArrayD;
-use rten::ThreadPool;
 use serde_json::json;
 
 use crate::args::{ImageArgs, load_profile};
@@ -20,6 +18,7 @@ use crate::model::{Cut, Network, Pool, stack};
 use crate::normalize::{Normalize, NormalizeArgs};
 use crate::output::{print, print_json};
 use crate::report::align;
+use crate::workers;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -172,36 +171,22 @@ pub fn run(args: &Args) -> Result<()> {
 impl Job<'_> {
     /// All images, on all workers.
     fn run(&self) -> Result<Vec<Tally>> {
-        let threads = match self.args.threads {
-            0 => std::thread::available_parallelism().map_or(1, usize::from),
-            threads => threads,
-        };
         let bar = progress_bar();
         bar.set_length(self.images.len() as u64);
-        let next = AtomicUsize::new(0);
-        let work = || -> Result<Vec<Tally>> {
-            let pool: Pool = (threads > 1).then(|| Arc::new(ThreadPool::with_num_threads(1)));
-            let mut tallies = vec![Tally::default(); self.cases.len()];
-            loop {
-                let image = next.fetch_add(1, Ordering::Relaxed);
-                if image >= self.images.len() {
-                    return Ok(tallies);
-                }
-                self.image(image, &pool, &mut tallies)?;
+        let tallies = workers::share(
+            workers::count(self.args.threads, self.images.len()),
+            (self.images.len(), 1),
+            || vec![Tally::default(); self.cases.len()],
+            |image, _, tallies, pool| {
+                self.image(image, pool, tallies)?;
                 bar.inc(1);
-            }
-        };
-        let results: Vec<Result<Vec<Tally>>> = std::thread::scope(|scope| {
-            let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
-            workers
-                .into_iter()
-                .map(|worker| worker.join().unwrap_or_else(|_| Err(anyhow!("a worker stopped"))))
-                .collect()
-        });
+                Ok(())
+            },
+        )?;
         bar.finish_and_clear();
         let mut sums = vec![Tally::default(); self.cases.len()];
-        for tallies in results {
-            for (sum, tally) in sums.iter_mut().zip(tallies?) {
+        for tallies in tallies {
+            for (sum, tally) in sums.iter_mut().zip(tallies) {
                 for way in 0..=STREAM {
                     sum.right[way] += tally.right[way];
                     sum.same[way] += tally.same[way];

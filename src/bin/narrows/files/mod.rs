@@ -98,6 +98,11 @@ pub fn read_all(path: &Path) -> Result<Vec<(Option<String>, Feature)>> {
     parse_all(&read_bytes(path)?).with_context(|| display(path))
 }
 
+/// Whether these are the bytes of a feature file, and not of a stream.
+pub fn is_feature(bytes: &[u8]) -> bool {
+    bytes.starts_with(b"\x93NUMPY") || bytes.starts_with(b"PK\x03\x04")
+}
+
 /// Reads one array of a file: the one that is named, or the only one.
 pub fn read_one(path: &Path, array: Option<&str>) -> Result<Feature> {
     let mut all = read_all(path)?;
