@@ -10,7 +10,8 @@ use std::sync::Arc;
 use counting::{held as held_now, peak};
 
 use half::f16;
-use narrows::{Backend, Clip, Decoder, Element, Encoder, Error, FeatureView, Info, Packed, Profile, Quality};
+use narrows::datagram::{Assembler, Datagrams};
+use narrows::{Backend, Clip, Decoder, Element, Encoder, Error, FeatureView, Info, Limits, Packed, Profile, Quality};
 use ndarray::{ArrayD, IxDyn};
 
 /// Most bytes before the payload has proved itself.
@@ -217,6 +218,38 @@ fn a_profile_is_read_in_little_more_than_its_own_size() {
     assert!(result.is_err() && held <= UNPROVED, "{held}");
 }
 
+/// Features in datagrams of which one has come each: all of their symbols, in bytes, and no more than is admitted.
+fn features_that_wait_for_datagrams_share_a_bound() {
+    let profile = profiles().swap_remove(1);
+    let array = feature::<u8>(&[1, 6, 400, 400]);
+    let limits = Limits { output_bytes: 12 << 20, ..Limits::default() };
+    let mut encoder = Encoder::with_profile(profile.clone());
+    let sent: Vec<_> = (0..8)
+        .map(|number| {
+            let options = Datagrams { number, bytes: 60_000, parts: 8, ..Datagrams::default() };
+            encoder.datagrams(&array, Quality::Scale(1.0), &options).unwrap().swap_remove(0)
+        })
+        .collect();
+    let mut assembler = Assembler::new(profile.clone()).limits(limits);
+    let (_, held) = peak(|| sent.iter().for_each(|datagram| assert!(assembler.push(datagram).unwrap().missing > 0)));
+    let waiting = (0..8).filter(|&number| assembler.missing(number).is_some()).count();
+    // Each has 3.8 MB; one more is there before the first gives way.
+    assert_eq!(waiting, 3);
+    assert!(held <= (12 << 20) + (6 << 20), "{held}");
+    // On the word of a few bytes, whatever the type.
+    let dense = Encoder::with_profile(profile.clone()).datagrams(
+        &feature::<u8>(&[1, 6, 8, 9]),
+        Quality::Scale(1.0),
+        &Datagrams { parts: 2, ..Datagrams::default() },
+    );
+    let mut claim = dense.unwrap().swap_remove(0);
+    assert_eq!(claim[14..16], [8, 9]);
+    claim.splice(14..16, [0xff, 0x1f, 0xff, 0x1f]);
+    let mut assembler = Assembler::new(profile);
+    let (result, held) = peak(|| assembler.push(&claim).map(drop));
+    assert!(result.is_err() && held <= UNPROVED, "{held}: {result:?}");
+}
+
 #[test]
 fn memory_is_bounded_by_what_is_there() {
     // What is made once in a process.
@@ -228,6 +261,7 @@ fn memory_is_bounded_by_what_is_there() {
     a_profile_is_read_in_little_more_than_its_own_size();
     layers_are_decoded_in_little_more();
     contexts_of_long_rows_are_bounded();
+    features_that_wait_for_datagrams_share_a_bound();
     decoding_holds_little_beside_its_ends::<f32>();
     decoding_holds_little_beside_its_ends::<f16>();
     decoding_holds_little_beside_its_ends::<u8>();
