@@ -31,7 +31,11 @@ WebP in a BYTES tensor `image`, or inputs in an FP32 tensor `x`. Answers are `lo
 cuts, the profile that a stream names says to which it belongs; NAME@CUT is each of them on its own.
 
 Once it listens, one line on standard output says where: `listening ADDR`, or `listening ADDR metrics ADDR`.
-SIGTERM and SIGINT end it: it is not ready any more, finishes what is in flight, and exits.";
+SIGTERM and SIGINT end it: it is not ready any more, finishes what is in flight, and exits. A second one ends it at
+once.";
+
+/// Exit status of a server that is told twice to end, as shells have it for SIGINT.
+const AT_ONCE: i32 = 130;
 
 /// Serve the tail of a network over gRPC (Open Inference Protocol).
 #[derive(Debug, clap::Args)]
@@ -91,6 +95,9 @@ struct BoundArgs {
     /// Largest message, in bytes.
     #[arg(long, value_name = "N", default_value_t = Bounds::default().message)]
     max_message: usize,
+    /// Largest message on a streaming call, in bytes, and most bytes of all the layers that are kept for one.
+    #[arg(long, value_name = "N", default_value_t = Bounds::default().layers)]
+    max_call_message: usize,
     /// Items of one request, and of one run of the tail.
     #[arg(long, value_name = "N", default_value_t = Bounds::default().batch)]
     max_batch: usize,
@@ -137,6 +144,7 @@ impl BoundArgs {
         let default = Bounds::default();
         Bounds {
             message: self.max_message,
+            layers: self.max_call_message,
             batch: self.max_batch,
             requests: self.max_requests,
             queue: self.queue,
@@ -186,11 +194,22 @@ pub fn run(args: &Args) -> Result<()> {
         }
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
+        let (end, ended) = tokio::sync::oneshot::channel();
+        tokio::spawn(async move {
+            let mut signal = async || {
+                tokio::select! {
+                    _ = terminate.recv() => {}
+                    _ = interrupt.recv() => {}
+                }
+            };
+            signal().await;
+            // It fails if the server has ended already.
+            let _ = end.send(());
+            signal().await;
+            std::process::exit(AT_ONCE);
+        });
         let end = async {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
+            let _ = ended.await;
         };
         let memory = server.memory();
         let mut serving = std::pin::pin!(server.run(listener, metrics, end));
