@@ -1,5 +1,6 @@
 //! `narrows offload`: a device that classifies images with the help of a server.
 
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,7 +31,7 @@ Examples:
   narrows offload ... --policy jpeg:75 --out run       the image in place of the feature
   narrows offload ... --policy local --device-speed 0.1
   narrows offload ... --images sheet.png --labels classes.txt     a sheet of square tiles, row by row
-  narrows offload --server http://a:8001 --server http://b:8001 ...      replicas: the next one if one is lost
+  narrows offload --server http://a:8001 --server http://b:8001 ...      replicas: another one if one is lost
 
 Delays count from the moment at which an image is due to its answer. Bytes on the wire are all that is sent from
 the first image on, gRPC, HTTP/2 and TLS counted, TCP and IP not. A server that is lost costs a retry, not an answer.";
@@ -39,14 +40,15 @@ the first image on, gRPC, HTTP/2 and TLS counted, TCP and IP not. A server that 
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// Address of the server, http://host:port or https://host:port; several for replicas.
+    /// Address of the server, http://host:port or https://host:port; several for replicas, of which each device asks another
+    /// one first.
     #[arg(long, value_name = "URL", required = true, help_heading = "Server")]
     server: Vec<String>,
     /// Name of its model [default: that of the network's file]. With --cut, what is asked for is NAME@CUT: a server of another
     /// cut refuses that, and does not take one feature for another. A name with an @ is used as it is.
     #[arg(long, value_name = "NAME", help_heading = "Server")]
     name: Option<String>,
-    /// Root of the server's certificate (PEM).
+    /// Root of the server's certificate (PEM), which https needs.
     #[arg(long, value_name = "FILE", help_heading = "Server")]
     tls_ca: Option<PathBuf>,
     /// Name in the server's certificate, if it is not that in the address.
@@ -64,7 +66,8 @@ pub struct Args {
     /// Time after which one server is given up and the next one asked.
     #[arg(long, value_name = "TIME", value_parser = units::duration, default_value = "5s", help_heading = "Server")]
     attempt: Duration,
-    /// Attempts for one answer.
+    /// Attempts for one answer; a server that is full and says when to come again is waited for until --timeout, unless
+    /// this is 1.
     #[arg(long, value_name = "N", default_value_t = Retry::default().attempts, help_heading = "Server")]
     attempts: u32,
     /// The network (.onnx).
@@ -255,13 +258,17 @@ fn client(args: &Args) -> Result<Client> {
         _ => None,
     };
     let root = args.tls_ca.as_ref().map(read).transpose()?;
+    if let (None, Some(server)) = (&root, args.server.iter().find(|server| server.starts_with("https:"))) {
+        bail!("--server {server}: https needs --tls-ca FILE, the root of the server's certificate");
+    }
     let options = ClientOptions {
         servers: args.server.clone(),
         tls: Tls { root, name: args.tls_name.clone(), identity },
         retry: Retry { attempts: args.attempts, ..Retry::default() },
         attempt: args.attempt,
         timeout: args.timeout,
-        seed: u64::from(std::process::id()),
+        // Process ids are the same on many devices.
+        seed: RandomState::new().build_hasher().finish(),
         outputs: vec![Output::Class],
     };
     Ok(Client::new(options)?)
