@@ -411,6 +411,8 @@ mod tests {
         let [used, silent, other] = [1, 1, 2].map(|last| table.enter(address(last)).unwrap());
         used.progress();
         other.progress();
+        // However long the others have idled.
+        silent.since.store(1000, Relaxed);
         table.enter(address(3)).unwrap();
         assert!(silent.evicted.load(Relaxed) && !used.evicted.load(Relaxed) && !other.evicted.load(Relaxed));
     }
