@@ -7,12 +7,14 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// `protox` reads the .proto file, so that no `protoc` has to be installed.
+/// `protox` reads the .proto files, so that no `protoc` has to be installed.
 #[cfg(feature = "link")]
 fn link() -> Result<(), Box<dyn std::error::Error>> {
-    const PROTO: &str = "src/link/inference.proto";
-    println!("cargo::rerun-if-changed={PROTO}");
-    let descriptors = protox::compile([PROTO], ["src/link"])?;
+    const PROTOS: [&str; 2] = ["src/link/inference.proto", "src/link/health.proto"];
+    for proto in PROTOS {
+        println!("cargo::rerun-if-changed={proto}");
+    }
+    let descriptors = protox::compile(PROTOS, ["src/link"])?;
     tonic_prost_build::configure()
         .codec_path("crate::link::wire::BoundedCodec")
         .bytes(".inference")

@@ -19,13 +19,13 @@ pub struct Bounds {
     pub workers: usize,
     /// Open streaming calls. Default 256.
     pub calls: usize,
-    /// Largest message on a streaming call, in bytes, and most bytes of the layers that it keeps. Default 256 KiB.
+    /// Largest message on a streaming call, in bytes, and most bytes of all the layers that it keeps. Default 256 KiB.
     pub layers: usize,
     /// Open connections. Default 512.
     pub connections: usize,
     /// Requests in flight on one connection. Default 32.
     pub streams: u32,
-    /// Bytes that a connection may send before they are asked for. Default 256 KiB.
+    /// Bytes that a connection may send before they are asked for; each request on it a quarter of them. Default 256 KiB.
     pub window: u32,
     /// Time for a connection to send its first request, for a handshake to end and for HTTP headers. Default 10 s.
     pub first: Duration,
@@ -36,7 +36,7 @@ pub struct Bounds {
     /// Time for one request, from its headers to its answer; its own deadline may be sooner. Default 10 s.
     pub request: Duration,
     /// Time after which a request whose body has not come or whose answer is not taken, or a call without a message, gives
-    /// its place to another if all are taken. Default 1 s.
+    /// its place to another if all are taken; and for the message of a question about the server or a model. Default 1 s.
     pub patience: Duration,
     /// Time for requests in flight to end when the server does. Default 30 s.
     pub grace: Duration,
@@ -50,6 +50,11 @@ pub(crate) const HEADERS: u32 = 8 << 10;
 pub(crate) const QUESTION: usize = 4 << 10;
 /// What one such call holds: its message, the buffer that it is received in, its answer.
 const ASKING: u64 = 16 << 10;
+/// Bytes of an answer that are given to HTTP/2 at once, which keeps no more of one than twice as many: that the next ones
+/// are asked for shows that the peer takes them.
+pub(crate) const PIECE: usize = 4 << 10;
+/// Longest id of a request.
+pub(crate) const ID: usize = 256;
 /// Bytes that one connection holds in buffers beside its window and its headers: socket, HTTP/2 and TLS.
 const CONNECTION: u64 = 128 << 10;
 /// Copies of a message that live at the same time: as received (its buffer may be twice as long), and as a tensor.
@@ -85,14 +90,14 @@ impl Bounds {
     /// Bytes that connections and requests make the server hold at most, whatever they are:
     ///
     /// ```text
-    /// connections * (window + streams * 24 KiB + 128 KiB)
+    /// connections * (window + streams * 32 KiB + 128 KiB)
     ///     + requests * (3 * message + 64 KiB + 4 * answer) + calls * (3 * layers + 64 KiB + 4 * answer)
     /// ```
     ///
     /// with `answer = batch * (4 * classes + 8) + 1 KiB`, the scores and classes of all items of the model that has the most
     /// `classes`. Beside it are the models, and for each worker what it needs to decode and run `batch` items.
     pub fn memory(&self, classes: usize) -> u64 {
-        let streams = u64::from(self.streams) * (u64::from(HEADERS) + ASKING);
+        let streams = u64::from(self.streams) * (u64::from(HEADERS) + ASKING + 2 * PIECE as u64);
         let connection = u64::from(self.window) + streams + CONNECTION;
         let answer = self.batch as u64 * (4 * classes as u64 + 8) + 1024;
         // One that is being made, one that is not taken, and each as a message and in its buffer.
@@ -113,6 +118,6 @@ mod tests {
         let bounds = Bounds { connections: 3, streams: 4, window: 5, ..bounds };
         let answer = 4 * (16 * (4 * 10 + 8) + 1024);
         let requests = 2 * (3 * 1000 + 65_536 + answer) + 6 * (3 * 100 + 65_536 + answer);
-        assert_eq!(bounds.memory(10), 3 * (5 + 4 * 24_576 + 131_072) + requests);
+        assert_eq!(bounds.memory(10), 3 * (5 + 4 * 32_768 + 131_072) + requests);
     }
 }

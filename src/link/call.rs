@@ -8,9 +8,11 @@ use tokio::time::Instant;
 use tonic::{Code, Status, Streaming};
 
 use super::client::Reply;
+use super::door::code;
 use super::named::Named;
 use super::proto::infer_parameter::ParameterChoice;
 use super::proto::{InferTensorContents, ModelInferRequest, ModelInferResponse, ModelStreamInferResponse};
+use super::retry::hinted;
 use super::tensors::{Output, Times, argmax};
 
 /// An open streaming call to one of the replicas.
@@ -58,8 +60,8 @@ impl Sent {
 }
 
 impl Call {
-    /// Sends the messages that are not sent yet, until there is an answer. The next one is sent when the server asks for
-    /// more, or has said nothing for so long.
+    /// Sends the messages that are not sent yet, until there is an answer. The next one is sent when the server has asked
+    /// for more after all that were sent, or has said nothing for so long.
     pub async fn answer(
         &mut self,
         messages: &[ModelInferRequest],
@@ -69,6 +71,7 @@ impl Call {
         if sent.messages == 0 {
             sent.send(&self.sender, &mut self.named, &messages[0])?;
         }
+        let mut heard = 0;
         let answer = loop {
             let next = self.responses.message();
             let response = if let Some(later) = messages.get(sent.messages) {
@@ -90,12 +93,14 @@ impl Call {
                 continue;
             }
             if !error.is_empty() {
-                return Err(said(&error));
+                return Err(said(&error, &response));
             }
             if !response.outputs.is_empty() {
                 break response;
             }
-            if let Some(later) = messages.get(sent.messages) {
+            heard += 1;
+            // A word that comes late is on a layer after which another one is on its way already.
+            if let (Some(later), true) = (messages.get(sent.messages), heard == sent.messages) {
                 sent.send(&self.sender, &mut self.named, later)?;
             }
         };
@@ -115,17 +120,18 @@ fn broken(status: Status) -> Status {
     }
 }
 
-/// The status in the error message of a stream, `CODE: what is wrong`.
-fn said(text: &str) -> Status {
-    let (code, message) = text.split_once(": ").unwrap_or(("", text));
-    match code {
-        "RESOURCE_EXHAUSTED" => Status::resource_exhausted(message),
-        "UNAVAILABLE" => Status::unavailable(message),
-        "DEADLINE_EXCEEDED" => Status::deadline_exceeded(message),
-        "FAILED_PRECONDITION" => Status::failed_precondition(message),
-        "NOT_FOUND" => Status::not_found(message),
-        "INTERNAL" => Status::internal(message),
-        _ => Status::invalid_argument(message),
+/// Parameter of a response with an error: after how many milliseconds the request may be tried again, -1 for never. On a call
+/// of its own it would be in the metadata.
+pub(crate) const HINT: &str = "retry_pushback_ms";
+
+/// The status in the error message of a stream, `CODE: what is wrong`, and in the parameters of its response.
+fn said(text: &str, response: &ModelInferResponse) -> Status {
+    let known = text.split_once(": ").and_then(|(name, message)| Some((code(name)?, message)));
+    let (code, message) = known.unwrap_or((Code::Unknown, text));
+    let status = Status::new(code, message);
+    match response.parameters.get(HINT).and_then(|value| value.parameter_choice.as_ref()) {
+        Some(ParameterChoice::Int64Param(milliseconds)) => hinted(status, *milliseconds),
+        _ => status,
     }
 }
 
@@ -201,6 +207,20 @@ mod tests {
 
     fn tensor(name: &str, shape: &[i64]) -> InferOutputTensor {
         InferOutputTensor { name: name.into(), shape: shape.to_vec(), ..Default::default() }
+    }
+
+    #[test]
+    fn an_error_on_a_call_is_what_it_would_be_without_one() {
+        let mut response = ModelInferResponse::default();
+        let status = said("UNIMPLEMENTED: not: yet", &response);
+        assert_eq!((status.code(), status.message()), (Code::Unimplemented, "not: yet"));
+        // Of a server that does not name codes.
+        let status = said("in vain: no such model", &response);
+        assert_eq!((status.code(), status.message()), (Code::Unknown, "in vain: no such model"));
+        assert_eq!(super::super::retry::hint(&status), None);
+        super::super::tensors::set(&mut response, HINT, ParameterChoice::Int64Param(700));
+        let status = said("RESOURCE_EXHAUSTED: full", &response);
+        assert_eq!((status.code(), super::super::retry::hint(&status)), (Code::ResourceExhausted, Some(700)));
     }
 
     #[test]

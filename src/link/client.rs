@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::codegen::Bytes;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
-use tonic::{Request, Status};
+use tonic::{Code, Request, Status};
 
 use super::call::{Call, Sent, reply};
 use super::connect::{Connect, Traffic};
@@ -21,21 +21,24 @@ use super::proto::model_infer_request::InferRequestedOutputTensor;
 use super::proto::{InferParameter, ModelInferRequest, ModelReadyRequest};
 use super::retry::{Retry, lost};
 use super::tensors::{Data, Output, Times};
+use super::transport::certificates;
+use crate::container::MAX_LAYERS;
 use crate::error::{Error, Result};
 
 /// Largest answer.
 const ANSWER: usize = 4 << 20;
 /// Largest headers of an answer.
 const HEADERS: u32 = 16 << 10;
-/// Most parts of one stream.
-const LAYERS: usize = 8;
+/// Longest item that goes on a streaming call: to spare a longer one some 100 bytes is of no use, and there are limits on
+/// what such calls take.
+const STREAMED: usize = 64 << 10;
 /// Pings on a connection that waits for an answer: what does not reply is given up, and the request tried elsewhere.
 const PING: Duration = Duration::from_secs(5);
 
 /// How a client knows a server, and is known to it: all in PEM.
 #[derive(Debug, Clone, Default)]
 pub struct Tls {
-    /// Root of the server's certificate.
+    /// Root of the server's certificate; there is no `https` without one.
     pub root: Option<String>,
     /// Name in the server's certificate, if it is not that in the address.
     pub name: Option<String>,
@@ -58,7 +61,7 @@ pub struct ClientOptions {
     pub timeout: Duration,
     /// What is asked for; all there is if empty, the default. A class is 8 bytes, the scores of 1,000 classes are 4,000.
     pub outputs: Vec<Output>,
-    /// Seed of the jitter.
+    /// Seed of the jitter, and of the choice of the replica that is asked first: devices of different seeds share them.
     pub seed: u64,
 }
 
@@ -129,10 +132,14 @@ impl Client {
     /// A client; it connects when it is first used. It must be made within a Tokio runtime.
     ///
     /// # Errors
-    /// `InvalidInput` if there is no server, an address is none, or the certificates cannot be used.
+    /// `InvalidInput` if there is no server, an address is none, or the certificates cannot be used or are missing.
     pub fn new(options: ClientOptions) -> Result<Client> {
         if options.servers.is_empty() {
             return Err(Error::invalid("a client needs the address of a server"));
+        }
+        if let Some(root) = &options.tls.root {
+            certificates(root)
+                .map_err(|error| Error::invalid(format!("the root of the server's certificate: {error}")))?;
         }
         let traffic = Arc::new(Traffic::default());
         let replica = |address: &String| {
@@ -147,6 +154,9 @@ impl Client {
                 .http2_max_header_list_size(HEADERS);
             match endpoint.uri().scheme_str() {
                 Some("http") => {}
+                Some("https") if options.tls.root.is_none() => {
+                    return Err(Error::invalid(format!("server {address}: https needs the root of its certificate")));
+                }
                 Some("https") => {
                     endpoint = endpoint.tls_config(options.tls.config()).map_err(|error| invalid(&error))?
                 }
@@ -155,9 +165,10 @@ impl Client {
             let channel = endpoint.connect_with_connector_lazy(Connect(traffic.clone()));
             Ok(GrpcInferenceServiceClient::new(channel).max_decoding_message_size(ANSWER))
         };
-        let replicas = options.servers.iter().map(replica).collect::<Result<_>>()?;
+        let replicas = options.servers.iter().map(replica).collect::<Result<Vec<_>>>()?;
         let random = Mutex::new(Pcg32::new(options.seed, 0));
-        let (first, calls, next) = (AtomicUsize::new(0), Mutex::default(), AtomicU64::new(0));
+        let first = AtomicUsize::new(first_of(options.seed, replicas.len()));
+        let (calls, next) = (Mutex::default(), AtomicU64::new(0));
         Ok(Client(Arc::new(Shared { replicas, first, options, random, traffic, calls, next })))
     }
 
@@ -170,7 +181,8 @@ impl Client {
     /// Waits until some replica says that it is ready for a model.
     ///
     /// # Errors
-    /// The last status, when the time for all attempts is over; `NOT_FOUND` for a model that there is not.
+    /// The last status, when the time for all attempts is over; `NOT_FOUND` for a model that there is not,
+    /// `UNAUTHENTICATED` if no replica is who it should be.
     pub async fn ready(&self, model: &str) -> std::result::Result<(), Status> {
         // However many attempts that takes: a server that is just starting refuses connections at once.
         self.attempts(u32::MAX, |replica, time| async move {
@@ -219,10 +231,11 @@ impl Client {
     }
 
     /// Sends one item on a streaming call, whole or layer by layer until the server has its answer. The call stays open for
-    /// the next one, which spares it some 50 bytes of headers, and some 50 bytes of names.
+    /// the next one, which spares it some 50 bytes of headers, and some 50 bytes of names. A whole item of more than
+    /// 64 KiB goes as [`Client::infer`] sends it.
     ///
     /// # Errors
-    /// As [`Client::infer`]; `INVALID_ARGUMENT` if there are no parts, or more than 8.
+    /// As [`Client::infer`]; `INVALID_ARGUMENT` if there are no parts, or more than 4.
     pub async fn stream(
         &self,
         model: &str,
@@ -230,8 +243,16 @@ impl Client {
         parts: &[Bytes],
         how: Layer,
     ) -> std::result::Result<Reply, Status> {
-        if parts.is_empty() || parts.len() > LAYERS {
-            return Err(Status::invalid_argument(format!("{} parts: a stream is sent in 1 to {LAYERS}", parts.len())));
+        match parts {
+            [] => return Err(Status::invalid_argument("no parts: a stream is sent in one at least")),
+            [whole] if whole.len() > STREAMED => {
+                return self.infer(model, input, &Data::Bytes(vec![whole.clone()])).await;
+            }
+            _ if parts.len() > MAX_LAYERS => {
+                let text = format!("{} parts: a stream is sent in 1 to {MAX_LAYERS}", parts.len());
+                return Err(Status::invalid_argument(text));
+            }
+            _ => {}
         }
         let id = self.0.next.fetch_add(1, Relaxed).to_string();
         let message = |i: usize| {
@@ -247,11 +268,12 @@ impl Client {
             let mut set = |name: &str, value| {
                 message.parameters.insert(name.into(), InferParameter { parameter_choice: Some(value) });
             };
-            if i + 1 < parts.len() {
-                set("more", ParameterChoice::BoolParam(true));
-                if let Some(threshold) = how.threshold {
-                    set("threshold", ParameterChoice::DoubleParam(threshold));
-                }
+            let more = i + 1 < parts.len();
+            if parts.len() > 1 {
+                set("more", ParameterChoice::BoolParam(more));
+            }
+            if let (true, Some(threshold)) = (more, how.threshold) {
+                set("threshold", ParameterChoice::DoubleParam(threshold));
             }
             message
         };
@@ -284,7 +306,7 @@ impl Client {
             }
             calls.retain(|call| !call.sender.is_closed());
         }
-        let (sender, receiver) = mpsc::channel(LAYERS);
+        let (sender, receiver) = mpsc::channel(MAX_LAYERS);
         let (mut sent, mut named) = (Sent::opening(), None);
         sent.send(&sender, &mut named, first)?;
         let responses = self.0.replicas[replica].clone().model_stream_infer(ReceiverStream::new(receiver)).await?;
@@ -317,16 +339,21 @@ impl Client {
                 Ok(answer) => return Ok((answer, attempt)),
                 Err(status) => lost(status),
             };
-            let wait = {
-                let mut random = random.lock().unwrap_or_else(PoisonError::into_inner);
-                retry.wait(attempt, &status, &mut random)
+            let others = (attempt as usize) < replicas.len();
+            let wait = match status.code() {
+                // Another replica may have a certificate that is good.
+                Code::Unauthenticated if others => Some(Duration::ZERO),
+                _ => {
+                    let mut random = random.lock().unwrap_or_else(PoisonError::into_inner);
+                    retry.wait(attempt, &status, &mut random)
+                }
             };
             let Some(wait) = wait else { return Err(status) };
             // The next one is asked first from now on, unless another call has moved on already.
             let next = (replica + 1) % replicas.len();
             let _ = first.compare_exchange(replica, next, Relaxed, Relaxed);
             // Another replica need not be waited for, until all have been asked.
-            let wait = if (attempt as usize) < replicas.len() { Duration::ZERO } else { wait };
+            let wait = if others { Duration::ZERO } else { wait };
             if Instant::now() + wait >= end {
                 let (time, last) = (options.timeout.as_secs_f64(), status.message());
                 return Err(Status::deadline_exceeded(format!(
@@ -337,6 +364,12 @@ impl Client {
             tokio::time::sleep(wait).await;
         }
     }
+}
+
+/// The replica that a client of a seed asks first.
+fn first_of(seed: u64, replicas: usize) -> usize {
+    // Fibonacci hashing: also seeds that follow each other share the replicas evenly.
+    (seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as usize % replicas
 }
 
 impl Tls {
@@ -352,5 +385,20 @@ impl Tls {
             config = config.identity(Identity::from_pem(certificate, key));
         }
         config
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clients_share_the_replicas() {
+        for replicas in [1, 2, 3, 7] {
+            let mut asked = vec![0; replicas];
+            (0..1000).for_each(|seed| asked[first_of(seed, replicas)] += 1);
+            let fair = 1000 / replicas;
+            assert!(asked.iter().all(|&count| count > fair / 2 && count < 2 * fair), "{asked:?}");
+        }
     }
 }

@@ -2,7 +2,6 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use hyper::body::Incoming;
@@ -12,17 +11,19 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 
 use super::metrics::Metrics;
 
-/// Connections at the same time.
-const CONNECTIONS: usize = 16;
-/// Time for the headers of a request, and for a whole connection.
+/// Connections at the same time. What one holds is small.
+const CONNECTIONS: usize = 64;
+/// Time for the headers of a request: who is silent keeps nobody long from its place.
+const HEADERS: Duration = Duration::from_secs(1);
+/// Time for a whole connection.
 const TIME: Duration = Duration::from_secs(10);
 
 /// Answers until the task is stopped.
-pub(crate) async fn serve(listener: TcpListener, metrics: Metrics, ready: Arc<AtomicBool>) {
+pub(crate) async fn serve(listener: TcpListener, metrics: Metrics, ready: watch::Receiver<bool>) {
     let places = Arc::new(Semaphore::new(CONNECTIONS));
     loop {
         let Ok(place) = places.clone().acquire_owned().await else { return };
@@ -38,12 +39,12 @@ pub(crate) async fn serve(listener: TcpListener, metrics: Metrics, ready: Arc<At
         tokio::spawn(async move {
             let _place = place;
             let service = service_fn(|request| {
-                let response = answer(&request, &metrics, &ready);
+                let response = answer(&request, &metrics, *ready.borrow());
                 async { Ok::<_, Infallible>(response) }
             });
             let connection = http1::Builder::new()
                 .timer(TokioTimer::new())
-                .header_read_timeout(TIME)
+                .header_read_timeout(HEADERS)
                 .keep_alive(false)
                 .max_buf_size(8 << 10)
                 .serve_connection(TokioIo::new(socket), service);
@@ -53,7 +54,7 @@ pub(crate) async fn serve(listener: TcpListener, metrics: Metrics, ready: Arc<At
     }
 }
 
-fn answer(request: &Request<Incoming>, metrics: &Metrics, ready: &AtomicBool) -> Response<String> {
+fn answer(request: &Request<Incoming>, metrics: &Metrics, ready: bool) -> Response<String> {
     let text = |status: StatusCode, kind: &'static str, body: String| {
         let mut response = Response::new(body);
         *response.status_mut() = status;
@@ -67,7 +68,7 @@ fn answer(request: &Request<Incoming>, metrics: &Metrics, ready: &AtomicBool) ->
     match request.uri().path() {
         "/metrics" => text(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", metrics.text()),
         "/livez" => plain(StatusCode::OK, "live"),
-        "/readyz" if ready.load(Relaxed) => plain(StatusCode::OK, "ready"),
+        "/readyz" if ready => plain(StatusCode::OK, "ready"),
         "/readyz" => plain(StatusCode::SERVICE_UNAVAILABLE, "not ready"),
         _ => plain(StatusCode::NOT_FOUND, "there are /metrics, /livez and /readyz"),
     }

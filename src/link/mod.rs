@@ -14,17 +14,20 @@ mod client;
 mod connect;
 mod connections;
 mod door;
+mod health;
 mod http;
 mod layers;
 mod metrics;
 mod model;
 mod named;
+mod places;
 mod pool;
 mod retry;
 mod server;
 mod service;
 mod shape;
 mod tensors;
+mod transport;
 pub(crate) mod wire;
 mod worker;
 
@@ -36,8 +39,13 @@ pub use server::{Identity, Server};
 pub use shape::{Shape, Shaped, Trace};
 pub use tensors::{Data, Output, Times};
 
-/// The protocol's messages, client and server, as generated.
+/// The protocol's messages, client and server, and those of health checks, as generated.
 #[allow(missing_docs, clippy::all, clippy::pedantic, unreachable_pub)]
 pub mod proto {
     tonic::include_proto!("inference");
+
+    /// gRPC's health checks.
+    pub mod health {
+        tonic::include_proto!("grpc.health.v1");
+    }
 }

@@ -12,6 +12,9 @@ use crate::container::Info;
 use crate::error::{Error, Result};
 use crate::profile::Profile;
 
+/// The version of every model.
+pub(crate) const VERSION: &str = "1";
+
 /// What turns features, or the inputs of a whole network, into answers. It runs on the threads of the server's workers, on
 /// several at the same time.
 pub trait Tail: Send + Sync + 'static {
@@ -117,7 +120,7 @@ impl Model {
         let [bytes, floats] = self.inputs();
         ModelMetadataResponse {
             name: self.name.clone(),
-            versions: vec!["1".into()],
+            versions: vec![VERSION.into()],
             platform: "narrows".into(),
             inputs: vec![tensor(bytes, "BYTES", &[]), tensor(floats, "FP32", self.tail.shape())],
             outputs: vec![tensor("logits", "FP32", &[self.tail.classes()]), tensor("class", "INT64", &[])],
@@ -153,13 +156,55 @@ impl Models {
             let name: String = name.chars().take(100).collect();
             return Err(Status::not_found(format!("no model {name:?}; there are: {}", names.join(", "))));
         };
-        if !matches!(version, "" | "1") {
-            return Err(Status::not_found(format!("model {name:?} has version 1 only: leave the version out")));
+        if !matches!(version, "" | VERSION) {
+            return Err(Status::not_found(format!("model {name:?} has version {VERSION} only: leave the version out")));
         }
         Ok(model)
     }
 
-    pub fn iter(&self) -> impl Iterator<Item = &Arc<Model>> {
-        self.0.values()
+    /// Those, and those that they pass streams on to; each tail once.
+    pub fn all(&self) -> Vec<&Arc<Model>> {
+        let mut all: Vec<&Arc<Model>> = Vec::new();
+        for model in self.0.values().flat_map(|model| std::iter::once(model).chain(&model.others)) {
+            if !all.iter().any(|known| Arc::ptr_eq(&known.tail, &model.tail)) {
+                all.push(model);
+            }
+        }
+        all
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    struct Nothing;
+
+    impl Tail for Nothing {
+        fn shape(&self) -> &[usize] {
+            &[1]
+        }
+
+        fn classes(&self) -> usize {
+            1
+        }
+
+        fn run(&self, _: &ArrayD<f32>) -> Result<Vec<Vec<f32>>> {
+            Ok(Vec::new())
+        }
+    }
+
+    /// A model that is never run.
+    pub(crate) fn none() -> Model {
+        Model::tail("none", Vec::new(), Arc::new(Nothing))
+    }
+
+    #[test]
+    fn models_that_others_pass_streams_on_to_count_and_tails_count_once() {
+        let [first, second] = ["first", "second"].map(|name| Model { name: name.into(), ..none() });
+        let any = Model { name: "any".into(), ..first.clone() }.or(vec![second]);
+        let models = Models::new(vec![first, any]).unwrap();
+        let names: Vec<&str> = models.all().iter().map(|model| model.name.as_str()).collect();
+        assert_eq!(names, ["any", "second"]);
     }
 }

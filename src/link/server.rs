@@ -2,30 +2,22 @@
 
 use std::future::Future;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::time::Duration;
 
 use ndarray::{ArrayD, IxDyn};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
-use tokio_stream::wrappers::ReceiverStream;
-use tonic::transport::{Certificate, ServerTlsConfig};
 
-use super::bounds::{Bounds, HEADERS, QUESTION};
-use super::connections::{Connections, Guarded};
-use super::door::{Door, Gate};
+use super::bounds::Bounds;
+use super::connections::Connections;
+use super::door::Door;
 use super::http;
 use super::metrics::Metrics;
 use super::model::{Model, Models};
+use super::places::Gate;
 use super::pool::Pool;
-use super::proto::grpc_inference_service_server::GrpcInferenceServiceServer;
 use super::service::Service;
+use super::transport::Transport;
 use crate::error::{Error, Result};
-
-/// Time between pings on a connection, and for their answer.
-const PING: Duration = Duration::from_secs(30);
-/// Streams that a peer may open and reset before they have been looked at ("rapid reset").
-const RESETS: usize = 32;
 
 /// Certificate and key of a server, in PEM.
 #[derive(Clone)]
@@ -45,7 +37,6 @@ pub struct Server {
     metrics: Metrics,
     identity: Option<Identity>,
     threshold: f64,
-    ready: Arc<AtomicBool>,
 }
 
 impl Server {
@@ -71,14 +62,7 @@ impl Server {
         if bounds.window < 65_535 {
             return Err(Error::invalid("a window below 65,535 bytes, which HTTP/2 begins with"));
         }
-        Ok(Server {
-            models: Models::new(models)?,
-            bounds,
-            metrics: Metrics::new()?,
-            identity: None,
-            threshold: 0.9,
-            ready: Arc::default(),
-        })
+        Ok(Server { models: Models::new(models)?, bounds, metrics: Metrics::new()?, identity: None, threshold: 0.9 })
     }
 
     /// Serves over TLS.
@@ -98,7 +82,7 @@ impl Server {
     /// # Errors
     /// As [`Tail::run`](super::Tail::run).
     pub fn warm(&self) -> Result<()> {
-        for model in self.models.iter() {
+        for model in self.models.all() {
             let shape: Vec<usize> =
                 std::iter::once(self.bounds.batch).chain(model.tail.shape().iter().copied()).collect();
             model.tail.run(&ArrayD::zeros(IxDyn(&shape)))?;
@@ -108,7 +92,7 @@ impl Server {
 
     /// Bytes that connections and requests make it hold at most, see [`Bounds::memory`].
     pub fn memory(&self) -> u64 {
-        self.bounds.memory(self.models.iter().map(|model| model.tail.classes()).max().unwrap_or(0))
+        self.bounds.memory(self.models.all().iter().map(|model| model.tail.classes()).max().unwrap_or(0))
     }
 
     /// The metrics as text, as /metrics has them.
@@ -122,108 +106,59 @@ impl Server {
     /// `metrics`, if there is one, is where /metrics, /livez and /readyz are answered over HTTP.
     ///
     /// # Errors
-    /// `InvalidInput` if certificate and key cannot be used.
+    /// `InvalidInput` if certificate and key cannot be used, or the threshold is no probability.
     pub async fn run(
         self,
         listener: TcpListener,
         metrics: Option<TcpListener>,
         end: impl Future<Output = ()> + Send,
     ) -> Result<()> {
-        let Server { models, bounds, metrics: counts, identity, threshold, ready } = self;
-        let mut builder = tonic::transport::Server::builder()
-            .initial_stream_window_size(bounds.window)
-            .initial_connection_window_size(bounds.window)
-            .max_concurrent_streams(bounds.streams)
-            .http2_max_header_list_size(HEADERS)
-            .http2_max_pending_accept_reset_streams(Some(RESETS))
-            .http2_keepalive_interval(Some(PING))
-            .http2_keepalive_timeout(Some(bounds.stall));
-        if let Some(identity) = identity {
-            let pair = tonic::transport::Identity::from_pem(&identity.certificate, &identity.key);
-            let mut config = ServerTlsConfig::new().identity(pair).timeout(bounds.first);
-            if let Some(root) = identity.clients {
-                config = config.client_ca_root(Certificate::from_pem(root));
-            }
-            let unusable = |error| Error::invalid(format!("certificate and key cannot be used: {}", causes(&error)));
-            builder = builder.tls_config(config).map_err(unusable)?;
+        let Server { models, bounds, metrics: counts, identity, threshold } = self;
+        if !(0.0..=1.0).contains(&threshold) {
+            return Err(Error::invalid(format!("threshold {threshold} is no probability")));
         }
+        let transport = Transport::new(&bounds, identity.as_ref())?;
         let connections = Connections::new(&bounds, &counts);
-        let gate = Gate::new(&bounds, &counts);
+        let (ready, readiness) = watch::channel(true);
         let (stop, stopped) = watch::channel(false);
         let service = Arc::new(Service {
             models,
             pool: Pool::start(&bounds, &counts),
             bounds: bounds.clone(),
             metrics: counts.clone(),
-            gate: gate.clone(),
-            ready: ready.clone(),
+            gate: Gate::new(&bounds, &counts),
+            ready: readiness.clone(),
             ending: stopped.clone(),
             threshold,
         });
-        let calls = |most| GrpcInferenceServiceServer::new(service.clone()).max_decoding_message_size(most);
-        let door = Door::new([bounds.message, bounds.layers, QUESTION].map(calls), gate, &bounds, &counts);
-        let side = metrics.map(|listener| tokio::spawn(http::serve(listener, counts.clone(), ready.clone())));
-        ready.store(true, Relaxed);
+        let door = Door::new(&service);
+        let side = metrics.map(|listener| tokio::spawn(http::serve(listener, counts.clone(), readiness)));
         counts.ready.set(1);
         let ending = async {
             end.await;
-            ready.store(false, Relaxed);
+            // The metrics may not be served, so that nobody listens.
+            ready.send_replace(false);
             counts.ready.set(0);
             tracing::info!(in_flight = counts.in_flight.get(), "ending");
             tokio::time::sleep(bounds.drain).await;
+            // First the word that no more is taken, then the time in which idle connections end.
+            stop.send_replace(true);
             connections.end();
-        };
-        let incoming = incoming(listener, connections.clone());
-        let mut wait = stopped;
-        let serving = builder.add_service(door).serve_with_incoming_shutdown(incoming, async move {
-            let _ = wait.wait_for(|stop| *stop).await;
-        });
-        let finish = async {
-            ending.await;
-            let _ = stop.send(true);
             tokio::time::sleep(bounds.grace).await;
         };
-        let served = tokio::select! {
-            served = serving => served.map_err(|error| Error::Backend(causes(&error).into())),
-            () = finish => {
+        tokio::select! {
+            () = transport.run(listener, &connections, &door, stopped) => {}
+            () = ending => {
                 tracing::warn!(in_flight = counts.in_flight.get(), "some requests took longer than the time to end");
-                Ok(())
             }
-        };
+        }
+        drop(door);
         if let Some(side) = side {
             side.abort();
         }
         // The workers end with what they run, on a thread that may wait.
         let _ = tokio::task::spawn_blocking(move || drop(service)).await;
         tracing::info!("ended");
-        served
+        Ok(())
     }
-}
-
-/// Connections as they come. The listener closes when the stream is dropped.
-fn incoming(listener: TcpListener, connections: Arc<Connections>) -> ReceiverStream<std::io::Result<Guarded>> {
-    let (sender, receiver) = tokio::sync::mpsc::channel(1);
-    tokio::spawn(async move {
-        loop {
-            let socket = tokio::select! {
-                socket = connections.accept(&listener) => socket,
-                () = sender.closed() => return,
-            };
-            if sender.send(Ok(socket)).await.is_err() {
-                return;
-            }
-        }
-    });
-    ReceiverStream::new(receiver)
-}
-
-/// An error with all that led to it.
-fn causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text += &format!(": {cause}");
-        source = cause.source();
-    }
-    text
 }

@@ -1,7 +1,6 @@
 //! The calls of the protocol.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -9,10 +8,10 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::bounds::Bounds;
-use super::door::{Gate, Ticket};
 use super::layers;
 use super::metrics::Metrics;
 use super::model::{Model, Models};
+use super::places::{Gate, Ticket};
 use super::pool::{Answer, Pool};
 use super::proto::grpc_inference_service_server::GrpcInferenceService;
 use super::proto::*;
@@ -26,7 +25,7 @@ pub(crate) struct Service {
     pub metrics: Metrics,
     pub gate: Arc<Gate>,
     /// True until the server is asked to end.
-    pub ready: Arc<AtomicBool>,
+    pub ready: watch::Receiver<bool>,
     /// True once it does: open calls are told.
     pub ending: watch::Receiver<bool>,
     /// Confidence at which a layered stream is answered, if its client names none.
@@ -65,8 +64,8 @@ impl Service {
     }
 }
 
-/// The place of a request; every request has one that came through the door.
-fn ticket<T>(request: &Request<T>) -> Result<Arc<Ticket>, Status> {
+/// The place of a request; every request has one that came through the door and is no question.
+pub(crate) fn ticket<T>(request: &Request<T>) -> Result<Arc<Ticket>, Status> {
     request.extensions().get::<Arc<Ticket>>().cloned().ok_or_else(|| Status::internal("a request beside the door"))
 }
 
@@ -77,13 +76,13 @@ impl GrpcInferenceService for Arc<Service> {
     }
 
     async fn server_ready(&self, _: Request<ServerReadyRequest>) -> Result<Response<ServerReadyResponse>, Status> {
-        Ok(Response::new(ServerReadyResponse { ready: self.ready.load(Relaxed) }))
+        Ok(Response::new(ServerReadyResponse { ready: *self.ready.borrow() }))
     }
 
     async fn model_ready(&self, request: Request<ModelReadyRequest>) -> Result<Response<ModelReadyResponse>, Status> {
         let request = request.into_inner();
         self.models.get(&request.name, &request.version)?;
-        Ok(Response::new(ModelReadyResponse { ready: self.ready.load(Relaxed) }))
+        Ok(Response::new(ModelReadyResponse { ready: *self.ready.borrow() }))
     }
 
     async fn server_metadata(

@@ -6,7 +6,8 @@ use ndarray::{ArrayD, IxDyn};
 use tonic::Status;
 use tonic::codegen::Bytes;
 
-use super::model::{Model, Models};
+use super::bounds::ID;
+use super::model::{Model, Models, VERSION};
 use super::proto::infer_parameter::ParameterChoice;
 use super::proto::model_infer_request::InferInputTensor;
 use super::proto::model_infer_response::InferOutputTensor;
@@ -114,6 +115,9 @@ fn quoted(name: &str) -> String {
 impl Asked {
     /// Reads a request of at most `most` items.
     pub fn read(request: &mut ModelInferRequest, models: &Models, most: usize) -> Result<Asked, Status> {
+        if request.id.len() > ID {
+            return Err(invalid(format!("an id of {} bytes: at most {ID} are taken", request.id.len())));
+        }
         let model = models.get(&request.model_name, &request.model_version)?.clone();
         let outputs = outputs(request)?;
         let [bytes, floats] = model.inputs();
@@ -151,7 +155,8 @@ impl Asked {
 
     /// The answer, in the form in which the data came.
     pub fn answer(&self, id: String, logits: &[Vec<f32>], times: Times) -> ModelInferResponse {
-        let mut response = ModelInferResponse { model_name: self.model.name.clone(), id, ..Default::default() };
+        let (model_name, model_version) = (self.model.name.clone(), VERSION.into());
+        let mut response = ModelInferResponse { model_name, model_version, id, ..Default::default() };
         for (name, seconds) in [("queue", times.queue), ("decode", times.decode), ("tail", times.tail)] {
             set(&mut response, name, ParameterChoice::DoubleParam(seconds));
         }
@@ -229,8 +234,9 @@ fn byte_strings(input: &mut InferInputTensor, raw: Option<Bytes>, most: usize) -
         Some(raw) => split(raw, most)?,
         None => input.contents.take().unwrap_or_default().bytes_contents,
     };
-    let product = input.shape.iter().try_fold(1i64, |product, &size| product.checked_mul(size));
-    if product != i64::try_from(strings.len()).ok() {
+    let mut axes = input.shape.iter().map(|&size| usize::try_from(size).ok());
+    let product = axes.try_fold(1usize, |product, size| product.checked_mul(size?));
+    if product != Some(strings.len()) {
         let shape: Vec<i64> = input.shape.iter().copied().take(8).collect();
         return Err(invalid(format!("input {name} holds {} elements, its shape says {shape:?}", strings.len())));
     }

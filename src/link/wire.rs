@@ -78,20 +78,21 @@ pub trait Shaped {
 }
 
 macro_rules! shaped {
-    ($($shape:ident: $($message:ident)*;)*) => { $($(
-        impl Shaped for proto::$message {
+    ($($shape:ident: $($message:path),*;)*) => { $($(
+        impl Shaped for $message {
             const SHAPE: Shape = Shape::$shape;
         }
     )*)* };
 }
 
 shaped! {
-    Flat: ServerLiveRequest ServerLiveResponse ServerReadyRequest ServerReadyResponse ModelReadyRequest ModelReadyResponse
-        ServerMetadataRequest ServerMetadataResponse ModelMetadataRequest;
-    Metadata: ModelMetadataResponse;
-    Request: ModelInferRequest;
-    Response: ModelInferResponse;
-    StreamResponse: ModelStreamInferResponse;
+    Flat: proto::ServerLiveRequest, proto::ServerLiveResponse, proto::ServerReadyRequest, proto::ServerReadyResponse,
+        proto::ModelReadyRequest, proto::ModelReadyResponse, proto::ServerMetadataRequest, proto::ServerMetadataResponse,
+        proto::ModelMetadataRequest, proto::health::HealthCheckRequest, proto::health::HealthCheckResponse;
+    Metadata: proto::ModelMetadataResponse;
+    Request: proto::ModelInferRequest;
+    Response: proto::ModelInferResponse;
+    StreamResponse: proto::ModelStreamInferResponse;
 }
 
 /// Refuses a message whose decoded form could be much larger than it is.

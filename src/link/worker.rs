@@ -16,10 +16,11 @@ use crate::codec::Decoder;
 use crate::error::Error;
 use crate::limits::Limits;
 
-/// One thread, with a decoder for each model: it keeps its buffers.
+/// One thread, with a decoder for each model: it keeps its buffers. Two models may have one name, where one of them is
+/// only passed streams by another, so that they are told apart by where they are: they live as long as the server.
 pub(crate) struct Worker {
     shared: Arc<Shared>,
-    decoders: HashMap<String, Decoder>,
+    decoders: HashMap<usize, Decoder>,
 }
 
 /// A job that has been decoded.
@@ -132,9 +133,9 @@ impl Worker {
         join(&parts)
     }
 
-    fn decoder(&mut self, model: &Model) -> &mut Decoder {
+    fn decoder(&mut self, model: &Arc<Model>) -> &mut Decoder {
         let most = self.shared.bounds.batch;
-        self.decoders.entry(model.name.clone()).or_insert_with(|| {
+        self.decoders.entry(Arc::as_ptr(model).addr()).or_insert_with(|| {
             let elements: usize = model.tail.shape().iter().product();
             let limits = Limits { output_bytes: 4 * (most * elements) as u64, ..Limits::default() };
             model

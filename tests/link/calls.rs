@@ -46,6 +46,56 @@ async fn questions_are_answered() {
 }
 
 #[tokio::test]
+async fn health_is_what_readiness_is() {
+    use health::HealthCheckRequest;
+    use health::health_check_response::ServingStatus;
+    let mut server = Running::small().await;
+    let channel = tonic::transport::Channel::from_shared(format!("http://{}", server.address)).unwrap();
+    let mut client = health::health_client::HealthClient::new(channel.connect().await.unwrap());
+    let of = |service: &str| HealthCheckRequest { service: service.into() };
+    for service in ["", "inference.GRPCInferenceService", "sums", "any"] {
+        let status = client.check(of(service)).await.unwrap().into_inner().status();
+        assert_eq!(status, ServingStatus::Serving, "{service}");
+    }
+    assert_eq!(client.check(of("sum")).await.unwrap_err().code(), Code::NotFound);
+    let mut watches = Vec::new();
+    for (service, first, last) in [
+        ("sums", ServingStatus::Serving, ServingStatus::NotServing),
+        ("sum", ServingStatus::ServiceUnknown, ServingStatus::ServiceUnknown),
+    ] {
+        let mut watch = client.watch(of(service)).await.unwrap().into_inner();
+        assert_eq!(watch.message().await.unwrap().unwrap().status(), first);
+        watches.push((watch, last));
+    }
+    // They have places as calls have.
+    assert_eq!(server.metric("narrows_open_calls"), 2.0);
+    server.stop();
+    for (watch, last) in &mut watches {
+        let status = loop {
+            match watch.message().await {
+                Ok(Some(response)) => assert_eq!(response.status(), *last),
+                Ok(None) => panic!("a watch ended well"),
+                Err(status) => break status,
+            }
+        };
+        assert_eq!(status.code(), Code::Unavailable, "{status}");
+    }
+    server.ended().await;
+}
+
+#[tokio::test]
+async fn what_there_is_not_is_refused() {
+    use crate::raw::*;
+    let server = Running::small().await;
+    let paths = ["/x.Y/ModelInfer", "/inference.GRPCInferenceService/None", "/grpc.health.v1.Health/List", "/"];
+    let requests: Vec<u8> = (0..).zip(paths).flat_map(|(i, path)| frame(1, 4, 2 * i + 1, &headers(path))).collect();
+    let _socket = connection(&server.address, &[], &requests).await;
+    let refused = "narrows_calls_total{code=\"UNIMPLEMENTED\",method=\"other\"}";
+    until("all are refused", || server.metric(refused) == 4.0).await;
+    assert_eq!(server.metric("narrows_in_flight"), 0.0);
+}
+
+#[tokio::test]
 async fn streams_and_features_are_answered_raw_and_typed() {
     let server = Running::small().await;
     let mut client = server.connect().await;
@@ -63,6 +113,7 @@ async fn streams_and_features_are_answered_raw_and_typed() {
     for (request, expected, raw) in cases {
         let response = client.model_infer(request).await.unwrap().into_inner();
         assert_eq!((response.model_name.as_str(), response.id.as_str()), ("sums", "7"));
+        assert_eq!(response.model_version, "1");
         assert_eq!(logits(&response), expected);
         assert_eq!(!response.raw_output_contents.is_empty(), raw);
         assert_eq!(response.outputs.iter().map(|o| o.shape.clone()).collect::<Vec<_>>(), [vec![1, 3], vec![1]]);
@@ -137,6 +188,7 @@ async fn mistakes_get_their_code_and_a_word_on_what_to_do() {
         (edited(&|r| r.inputs[0].datatype = "UINT8".into()), Code::InvalidArgument, &["\"UINT8\"", "BYTES"]),
         (edited(&|r| r.inputs[0].shape = vec![2]), Code::InvalidArgument, &["1 elements", "[2]"]),
         (edited(&|r| r.inputs[0].shape = vec![i64::MAX, 4]), Code::InvalidArgument, &["1 elements"]),
+        (edited(&|r| r.inputs[0].shape = vec![-1, -1]), Code::InvalidArgument, &["1 elements", "[-1, -1]"]),
         (edited(&|r| r.inputs[0].contents = contents()), Code::InvalidArgument, &["both"]),
         (edited(&|r| r.raw_input_contents.push(Default::default())), Code::InvalidArgument, &["2 raw_input_contents"]),
         (

@@ -47,7 +47,7 @@ fn good() -> ModelInferRequest {
 /// One hostile connection.
 async fn attack(address: &str, kind: u64, random: &mut Random) -> std::io::Result<()> {
     let mut socket = TcpStream::connect(address).await?;
-    match kind % 11 {
+    match kind % 14 {
         // Random bytes, with the right beginning or without it.
         0 => drop(write(&mut socket, &random.bytes(4096)).await),
         1 => drop(write(&mut socket, &[PREFACE, &frame(4, 0, 0, &[]), &random.bytes(4096)].concat()).await),
@@ -67,7 +67,11 @@ async fn attack(address: &str, kind: u64, random: &mut Random) -> std::io::Resul
         }
         // Many requests whose messages begin, claim much, and never end; nothing of the answers is read.
         4 | 5 | 8 => {
-            let path = [INFER, STREAM, READY][kind as usize % 11 % 3];
+            let path = match kind % 14 {
+                4 => INFER,
+                5 => STREAM,
+                _ => READY,
+            };
             let mut bytes = [PREFACE.to_vec(), frame(4, 0, 0, &[])].concat();
             for stream in 0..40u32 {
                 bytes.extend(frame(1, 4, 2 * stream + 1, &headers(path)));
@@ -99,6 +103,33 @@ async fn attack(address: &str, kind: u64, random: &mut Random) -> std::io::Resul
             let bytes = [PREFACE, &frame(4, 0, 0, &NO_WINDOW), &requests].concat();
             write(&mut socket, &bytes).await;
             tokio::time::sleep(Duration::from_secs(2)).await;
+        }
+        // Questions whose messages do not come, one after the other, so that the connection never idles.
+        10 => {
+            let mut bytes = [PREFACE.to_vec(), frame(4, 0, 0, &[])].concat();
+            for stream in 0..6u32 {
+                bytes.extend(frame(1, 4, 2 * stream + 1, &headers(LIVE)));
+                write(&mut socket, &std::mem::take(&mut bytes)).await;
+                tokio::time::sleep(Duration::from_millis(400)).await;
+            }
+        }
+        // All calls that a connection may have, and a mistake on each before it would lose its place.
+        11 => {
+            let mut bytes = [PREFACE.to_vec(), frame(4, 0, 0, &[])].concat();
+            (0..32u32).for_each(|stream| bytes.extend(frame(1, 4, 2 * stream + 1, &headers(STREAM))));
+            for _ in 0..4 {
+                (0..32u32)
+                    .for_each(|stream| bytes.extend(frame(0, 0, 2 * stream + 1, &[0, 0, 0, 0, 4, 10, 2, 110, 111])));
+                write(&mut socket, &std::mem::take(&mut bytes)).await;
+                tokio::time::sleep(Duration::from_millis(700)).await;
+            }
+        }
+        // Answers for which HTTP/2 has all the room there is, and the socket none.
+        12 => {
+            let requests: Vec<u8> = (0..32).flat_map(|i| whole(2 * i + 1, INFER, &good())).collect();
+            let windows = frame(4, 0, 0, &[0, 4, 0x7f, 0xff, 0xff, 0xff]);
+            write(&mut socket, &[PREFACE, &windows, &requests].concat()).await;
+            tokio::time::sleep(Duration::from_secs(1)).await;
         }
         // Pings and settings, none of whose answers are read.
         _ => {
@@ -136,7 +167,10 @@ async fn requests(address: &str, random: &mut Random) {
         Some([&40_000u32.to_le_bytes()[..], b"\x89PNG\r\n\x1a\n", &random.bytes(39_992)].concat()),
     );
     image.model_name = "demo.whole".into();
-    for request in [many, large, noise, image] {
+    let mut named = streams(&[stream(1)]);
+    named.model_name = "demo".into();
+    named.id = "x".repeat(900_000);
+    for request in [many, large, noise, image, named] {
         let answer = tokio::time::timeout(Duration::from_secs(5), client.model_infer(request)).await;
         assert!(!matches!(answer, Ok(Ok(_))), "it was answered");
     }
@@ -147,7 +181,7 @@ async fn hostile_clients_neither_stop_the_service_nor_make_it_grow() {
     let server = Process::start(&[&BOUNDS[..], &["--first-timeout", "2s"]].concat());
     let bounds = Bounds { message: 1_000_000, requests: 8, calls: 16, connections: 64, ..Bounds::default() };
     let options = ClientOptions { servers: vec![format!("http://{}", server.address)], ..ClientOptions::default() };
-    let good = Client::new(options).unwrap();
+    let mut good = Client::new(options.clone()).unwrap();
     let data = Data::Bytes(vec![stream(1).into()]);
     for _ in 0..20 {
         good.infer("demo", "stream", &data).await.unwrap();
@@ -194,6 +228,10 @@ async fn hostile_clients_neither_stop_the_service_nor_make_it_grow() {
     let start = std::time::Instant::now();
     let (mut answers, mut retries, mut most, mut slowest) = (0u64, 0, base, 0f64);
     while start.elapsed() < Duration::from_secs(seconds()) {
+        if answers % 10 == 9 {
+            // One that has yet to get in.
+            good = Client::new(options.clone()).unwrap();
+        }
         let asked = std::time::Instant::now();
         let how = Layer { threshold: None, patience: Duration::from_secs(9) };
         let reply = match answers % 2 {

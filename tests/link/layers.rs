@@ -167,7 +167,157 @@ async fn layers_of_several_streams_may_be_mixed_but_not_without_end() {
         }
     };
     assert_eq!(status.code(), Code::ResourceExhausted, "{status}");
-    assert!(status.message().contains("262144"), "{status}");
+    assert!(status.message().contains("262144") && status.message().contains("--max-call-message"), "{status}");
+    assert_eq!(status.metadata().get("grpc-retry-pushback-ms").unwrap(), "-1");
+}
+
+#[tokio::test]
+async fn every_message_is_answered_whatever_came_before_under_its_id() {
+    let server = Running::small().await;
+    let (sender, mut responses) = open(&server).await;
+    let all = layers(2);
+    let message = |bytes: &[u8], id: &str, more: Option<bool>| {
+        let mut request = streams(&[bytes.to_vec()]);
+        request.id = id.into();
+        if let Some(more) = more {
+            parameter(&mut request, "more", ParameterChoice::BoolParam(more));
+            parameter(&mut request, "threshold", ParameterChoice::DoubleParam(0.0));
+        }
+        request
+    };
+    let whole = stream(5);
+    // After an early answer, layers that are late are passed over: they have none of their own.
+    for (bytes, id, more, answered) in [
+        (&all[0][..], "a", Some(true), Some("")),
+        (&all[1], "a", Some(true), None),
+        (&all[0], "a", Some(true), Some("")),
+        (&whole, "a", None, Some("")),
+        (&all[1], "a", Some(true), None),
+        (&all[2], "a", Some(false), None),
+        (&all[0], "a", Some(true), Some("")),
+        (&whole, "a", Some(false), Some("")),
+        (&all[0], "", Some(true), Some("INVALID_ARGUMENT: a layer without an id")),
+        (&all[0], "", Some(false), Some("INVALID_ARGUMENT: a layer without an id")),
+        (&whole, "", None, Some("")),
+    ] {
+        sender.send(message(bytes, id, more)).await.unwrap();
+        let Some(error) = answered else { continue };
+        let response = responses.message().await.unwrap().unwrap();
+        assert_eq!(response.infer_response.as_ref().unwrap().id, id);
+        assert!(response.error_message.starts_with(error), "{}", response.error_message);
+        assert_eq!(response.error_message.is_empty(), error.is_empty(), "{}", response.error_message);
+    }
+    drop(sender);
+    assert!(responses.message().await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn long_ids_are_neither_kept_nor_repeated() {
+    let server = Running::small().await;
+    let (sender, mut responses) = open(&server).await;
+    let mut client = server.connect().await;
+    for (length, taken) in [(256, true), (257, false), (100_000, false)] {
+        let mut request = streams(&[stream(1)]);
+        request.id = "i".repeat(length);
+        sender.send(request.clone()).await.unwrap();
+        let response = responses.message().await.unwrap().unwrap();
+        assert_eq!(response.error_message.is_empty(), taken, "{}", response.error_message);
+        assert_eq!(response.infer_response.unwrap().id.len(), 256);
+        let answer = client.model_infer(request).await;
+        assert_eq!(answer.map_err(|status| status.code()).err(), (!taken).then_some(Code::InvalidArgument));
+    }
+}
+
+#[tokio::test]
+async fn a_call_that_brings_nothing_but_mistakes_ends() {
+    let server = Running::small().await;
+    let (sender, mut responses) = open(&server).await;
+    let mut wrong = streams(&[stream(1)]);
+    wrong.model_name = "none".into();
+    for good in [15, 16] {
+        for i in 0..16 {
+            let request = if i == good { streams(&[stream(1)]) } else { wrong.clone() };
+            sender.send(request).await.unwrap();
+            match responses.message().await {
+                Ok(Some(response)) => assert_eq!(response.error_message.is_empty(), i == good),
+                Ok(None) => panic!("the call ended well"),
+                Err(status) => {
+                    assert_eq!((good, i, status.code()), (16, 15, Code::NotFound), "{status}");
+                    return;
+                }
+            }
+        }
+    }
+    panic!("the call goes on");
+}
+
+#[tokio::test]
+async fn long_items_go_on_calls_of_their_own() {
+    let server = Running::small().await;
+    let how = Layer { threshold: None, patience: Duration::from_secs(60) };
+    let item = Bytes::from(Encoder::lossless().encode(&noise(), Quality::default()).unwrap());
+    assert!(item.len() > 256 << 10, "{}", item.len());
+    let reply = client(&server).stream("sums", "stream", &[item], how).await.unwrap();
+    assert_eq!((reply.logits.len(), reply.attempts), (16, 1));
+    assert_eq!(server.metric("narrows_calls_total{code=\"OK\",method=\"ModelInfer\"}"), 1.0);
+}
+
+/// Features that no codec makes small.
+fn noise() -> ndarray::ArrayD<f32> {
+    let mut state = 1u32;
+    ndarray::ArrayD::from_shape_simple_fn(vec![16, 128, 8, 8], || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        state as f32 / u32::MAX as f32
+    })
+}
+
+#[tokio::test]
+async fn all_layers_on_a_call_have_one_bound_and_what_is_beyond_it_is_sent_once() {
+    let stream = Encoder::with_profile(profile()).layers(3).encode(&feature(1), Quality::Scale(0.05)).unwrap();
+    let ends = Info::read(&stream).unwrap().layers;
+    let stream = Bytes::from(stream);
+    let parts: Vec<Bytes> =
+        [0].into_iter().chain(ends.clone()).zip(ends).map(|(from, end)| stream.slice(from..end)).collect();
+    // Each message is within it.
+    assert!(parts.iter().all(|part| part.len() + 200 < stream.len()), "{parts:?}");
+    for (layers, fits) in [(stream.len(), true), (stream.len() - 1, false)] {
+        let server = Running::start(Bounds { layers, ..Bounds::default() }, None).await;
+        let how = Layer { threshold: Some(1.0), patience: Duration::from_secs(60) };
+        let reply = client(&server).stream("sums", "stream", &parts, how).await;
+        match reply {
+            Ok(reply) => assert_eq!((fits, reply.used), (true, 3)),
+            Err(status) => {
+                assert_eq!((fits, status.code()), (false, Code::ResourceExhausted), "{status}");
+                assert!(status.message().contains("--max-call-message"), "{status}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_full_queue_says_on_a_call_when_to_come_again() {
+    let server = Running::start(Bounds { workers: 1, queue: 1, batch: 1, ..Bounds::default() }, None).await;
+    server.sums.close();
+    let mut taken = Vec::new();
+    for i in 0..2 {
+        let mut client = server.connect().await;
+        taken.push(tokio::spawn(async move { client.model_infer(streams(&[stream(i)])).await }));
+        let read = "narrows_payload_bytes_count{input=\"stream\",model=\"sums\"}";
+        until("it is taken", || {
+            server.metric(read) == 1.0 + i as f64 && server.metric("narrows_queue_depth") == i as f64
+        })
+        .await;
+    }
+    let (sender, mut responses) = open(&server).await;
+    sender.send(streams(&[stream(3)])).await.unwrap();
+    let response = responses.message().await.unwrap().unwrap();
+    assert!(response.error_message.starts_with("RESOURCE_EXHAUSTED"), "{}", response.error_message);
+    let hint = &response.infer_response.unwrap().parameters["retry_pushback_ms"];
+    assert!(matches!(hint.parameter_choice, Some(ParameterChoice::Int64Param(1..))), "{hint:?}");
+    server.sums.open();
+    for taken in taken {
+        taken.await.unwrap().unwrap();
+    }
 }
 
 #[tokio::test]

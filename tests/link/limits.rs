@@ -22,6 +22,7 @@ async fn a_message_that_is_too_large_is_refused_and_the_next_one_served() {
         let status = client.model_infer(streams(&[vec![0; size]])).await.unwrap_err();
         assert_eq!(status.code(), Code::ResourceExhausted, "{status}");
         assert!(status.message().contains("20000 bytes") && status.message().contains("fewer items"), "{status}");
+        assert_eq!(status.metadata().get("grpc-retry-pushback-ms").unwrap(), "-1");
         client.model_infer(streams(&[stream(1)])).await.unwrap();
     }
 }
@@ -82,6 +83,141 @@ async fn a_client_that_is_told_to_come_again_does() {
     for task in tasks {
         assert_eq!(task.await.unwrap().unwrap().logits.len(), 1);
     }
+}
+
+#[tokio::test]
+async fn a_full_server_is_waited_for_however_many_attempts_that_takes() {
+    let bounds = Bounds { workers: 1, queue: 1, batch: 1, ..Bounds::default() };
+    let server = Running::start(bounds, None).await;
+    server.sums.close();
+    let mut taken = Vec::new();
+    for i in 0..2 {
+        let mut client = server.connect().await;
+        taken.push(tokio::spawn(async move { client.model_infer(streams(&[stream(i)])).await }));
+        let read = "narrows_payload_bytes_count{input=\"stream\",model=\"sums\"}";
+        until("it is taken", || {
+            server.metric(read) == 1.0 + i as f64 && server.metric("narrows_queue_depth") == i as f64
+        })
+        .await;
+    }
+    let retry = narrows::link::Retry { attempts: 2, ..Default::default() };
+    let servers = vec![format!("http://{}", server.address)];
+    let client = Client::new(ClientOptions { servers, retry, ..ClientOptions::default() }).unwrap();
+    let how = Layer { threshold: None, patience: Duration::from_secs(60) };
+    let asking = {
+        let client = client.clone();
+        let data = Data::Bytes(vec![stream(3).into()]);
+        tokio::spawn(async move { client.infer("sums", "stream", &data).await })
+    };
+    let on_call = tokio::spawn(async move { client.stream("sums", "stream", &[stream(4).into()], how).await });
+    let refused = "narrows_calls_total{code=\"RESOURCE_EXHAUSTED\",method=\"ModelInfer\"}";
+    until("it was refused often", || server.metric(refused) >= 4.0).await;
+    server.sums.open();
+    assert!(asking.await.unwrap().unwrap().attempts > 4);
+    assert!(on_call.await.unwrap().unwrap().attempts > 2);
+    for taken in taken {
+        taken.await.unwrap().unwrap();
+    }
+}
+
+#[tokio::test]
+async fn connections_that_only_begin_requests_give_their_places_to_others() {
+    // Heads of questions, for which nothing is kept; and of requests, which are waited for so long.
+    for (path, patience) in [(READY, Duration::from_secs(3600)), (INFER, Duration::ZERO), (STREAM, Duration::ZERO)] {
+        let server = Running::start(Bounds { connections: 4, patience, ..Bounds::default() }, None).await;
+        let mut silent = Vec::new();
+        for _ in 0..4 {
+            let mut socket = connection(&server.address, &[], &frame(1, 4, 1, &headers(path))).await;
+            // It is acknowledged once what came before has been looked at.
+            tokio::io::AsyncWriteExt::write_all(&mut socket, &frame(6, 0, 0, &[1; 8])).await.unwrap();
+            frames_until(&mut socket, |kind, _| kind == 6).await;
+            silent.push(socket);
+        }
+        assert_eq!(server.metric("narrows_connections"), 4.0);
+        server.connect().await.model_infer(streams(&[stream(1)])).await.unwrap();
+        assert_eq!(server.metric("narrows_connections_closed_total{reason=\"full\"}"), 0.0, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_question_whose_message_does_not_come_is_not_waited_for() {
+    let bounds = Bounds { patience: Duration::from_millis(50), request: Duration::from_secs(600), ..Bounds::default() };
+    let server = Running::start(bounds, None).await;
+    let _socket = connection(&server.address, &[], &frame(1, 4, 1, &headers(READY))).await;
+    let late = "narrows_calls_total{code=\"DEADLINE_EXCEEDED\",method=\"ModelReady\"}";
+    until("it is told so", || server.metric(late) == 1.0).await;
+}
+
+#[tokio::test]
+async fn one_connection_does_not_keep_all_others_from_streaming() {
+    let bounds = Bounds { calls: 8, patience: Duration::from_secs(3600), ..Bounds::default() };
+    let server = Running::start(bounds, None).await;
+    let calls: Vec<u8> = (0..8).flat_map(|i| frame(1, 4, 2 * i + 1, &headers(STREAM))).collect();
+    let _greedy = connection(&server.address, &[], &calls).await;
+    until("it has all calls", || server.metric("narrows_open_calls") == 8.0).await;
+    let how = Layer { threshold: None, patience: Duration::from_secs(60) };
+    let clients: Vec<Client> = (0..4).map(|_| server.once()).collect();
+    for client in &clients {
+        client.stream("sums", "stream", &[stream(1).into()], how).await.unwrap();
+    }
+    // Which they keep.
+    for client in &clients {
+        client.stream("sums", "stream", &[stream(2).into()], how).await.unwrap();
+    }
+    assert_eq!(server.metric("narrows_open_calls"), 8.0);
+}
+
+/// HTTP/2 keeps what it is given of an answer, and no place counts it.
+#[tokio::test]
+async fn answers_keep_their_places_until_they_are_taken() {
+    let server = Running::small().await;
+    // All requests together are within what a connection may send at once.
+    let small = ndarray::ArrayD::<f32>::zeros(SHAPE.to_vec());
+    let request = narrows::link::proto::ModelInferRequest {
+        model_name: "wide".into(),
+        ..streams(&[narrows::Encoder::plain().encode(&small, narrows::Quality::default()).unwrap()])
+    };
+    let requests: Vec<u8> = (0..32).flat_map(|i| whole(2 * i + 1, INFER, &request)).collect();
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    let mut socket = socket.connect(server.address.parse().unwrap()).await.unwrap();
+    let windows = [0, 4, 0x7f, 0xff, 0xff, 0xff];
+    let window = frame(8, 0, 0, &(i32::MAX - 65_535).to_be_bytes());
+    let bytes = [PREFACE, &frame(4, 0, 0, &windows), &window, &requests].concat();
+    tokio::io::AsyncWriteExt::write_all(&mut socket, &bytes).await.unwrap();
+    until("all are answered", || server.metric("narrows_items_total{model=\"wide\"}") == 32.0).await;
+    // 11 MiB: sockets take a part of them.
+    until("what has not gone out has its place", || server.metric("narrows_untaken_answers") >= 8.0).await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let untaken = server.metric("narrows_untaken_answers");
+    assert!(untaken >= 8.0, "{untaken}");
+}
+
+#[tokio::test]
+async fn a_request_leaves_the_others_on_its_connection_room() {
+    let server = Running::small().await;
+    let mut socket = connection(&server.address, &[], &[]).await;
+    let frames = frames_until(&mut socket, |kind, _| kind == 8).await;
+    let (_, _, settings) = frames.iter().find(|(kind, ..)| *kind == 4).unwrap();
+    let setting = settings.chunks(6).find(|setting| setting[..2] == [0, 4]).unwrap();
+    let stream = u32::from_be_bytes(*setting.last_chunk::<4>().unwrap());
+    let (_, _, more) = frames.iter().find(|&&(kind, stream, _)| kind == 8 && stream == 0).unwrap();
+    let connection = 65_535 + u32::from_be_bytes(*more.last_chunk::<4>().unwrap());
+    assert_eq!((stream, connection), (65_536, 262_144));
+}
+
+#[tokio::test]
+async fn idle_connections_are_told_that_the_server_ends() {
+    let mut server = Running::small().await;
+    let live = whole(1, LIVE, &narrows::link::proto::ServerLiveRequest {});
+    let mut socket = connection(&server.address, &[], &live).await;
+    frames_until(&mut socket, |kind, stream| (kind, stream) == (0, 1)).await;
+    // For longer than connections may idle once the server ends.
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    server.stop();
+    let frames = frames_until(&mut socket, |_, _| false).await;
+    assert!(frames.iter().any(|(kind, ..)| *kind == 7), "{frames:?}");
+    server.ended().await;
 }
 
 #[tokio::test]

@@ -93,6 +93,19 @@ async fn a_server_that_is_told_to_end_finishes_what_it_has() {
 }
 
 #[tokio::test]
+async fn a_server_that_is_told_twice_ends_at_once() {
+    let mut server = Process::start(&["--drain", "10m"]);
+    server.signal("INT");
+    for _ in 0..2000 {
+        if server.http("/readyz").await.0.ends_with("Unavailable") {
+            break;
+        }
+    }
+    server.signal("INT");
+    assert_eq!(server.child.wait().unwrap().code(), Some(130));
+}
+
+#[tokio::test]
 async fn metrics_and_health_are_served_over_http() {
     let server = Process::start(&[]);
     ask(&client(&[&server]), 0).await;

@@ -21,6 +21,9 @@ pub const DEMO: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/demo");
 /// Shape of the demo's feature.
 pub const SHAPE: [usize; 4] = [1, 128, 8, 8];
 
+/// Classes of the model `wide`, whose answers are as large as what HTTP/2 would take of one by default.
+pub const WIDE: usize = 90_000;
+
 /// The demo's profile.
 pub fn profile() -> Arc<Profile> {
     Arc::new(Profile::load(Path::new(DEMO).join("profile.safetensors")).unwrap())
@@ -133,7 +136,8 @@ impl Running {
         let model = Model::tail("sums", vec![profile()], sums.clone());
         let trained = Model::tail("trained", vec![bottleneck()], Arc::new(Sums { classes: 4, ..Sums::default() }));
         let any = Model::tail("any", vec![profile()], sums.clone()).or(vec![trained]);
-        let mut server = Server::new(vec![model, any], bounds).unwrap();
+        let wide = Model::tail("wide", Vec::new(), Arc::new(Sums { classes: WIDE, ..Sums::default() }));
+        let mut server = Server::new(vec![model, any, wide], bounds).unwrap();
         if let Some(identity) = identity {
             server = server.identity(identity);
         }

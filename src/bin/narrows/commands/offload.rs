@@ -1,5 +1,6 @@
 //! `narrows offload`: a device that classifies images with the help of a server.
 
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -43,14 +44,15 @@ TCP and IP. A lost server costs a retry, not an answer.";
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// Address of the server, http://host:port or https://host:port; may be given several times, for replicas.
+    /// Address of the server, http://host:port or https://host:port; may be given several times, for
+    /// replicas: each device starts with another one of them.
     #[arg(long, value_name = "URL", required = true, help_heading = "Server")]
     server: Vec<String>,
     /// Name of the model at the server [default: the name of the network's file]. With --cut, the model NAME@CUT is
     /// requested, so that a server of another cut refuses it. A name that contains @ is used unchanged.
     #[arg(long, value_name = "NAME", help_heading = "Server")]
     name: Option<String>,
-    /// Root certificate that the server's certificate is checked against (PEM).
+    /// Root certificate that the server's certificate is checked against (PEM); https needs it.
     #[arg(long, value_name = "FILE", help_heading = "Server")]
     tls_ca: Option<PathBuf>,
     /// Name in the server's certificate, if it differs from the address.
@@ -68,7 +70,8 @@ pub struct Args {
     /// Longest time to wait for one server before the next one is tried.
     #[arg(long, value_name = "TIME", value_parser = units::duration, default_value = "5s", help_heading = "Server")]
     attempt: Duration,
-    /// Most attempts for one answer.
+    /// Most attempts for one answer; a server that is full and says when to come again is waited for
+    /// until --timeout, unless this is 1.
     #[arg(long, value_name = "N", default_value_t = Retry::default().attempts, help_heading = "Server")]
     attempts: u32,
     /// The network (.onnx).
@@ -258,13 +261,17 @@ fn client(args: &Args) -> Result<Client> {
         _ => None,
     };
     let root = args.tls_ca.as_ref().map(read).transpose()?;
+    if let (None, Some(server)) = (&root, args.server.iter().find(|server| server.starts_with("https:"))) {
+        bail!("--server {server}: https needs --tls-ca FILE, the root of the server's certificate");
+    }
     let options = ClientOptions {
         servers: args.server.clone(),
         tls: Tls { root, name: args.tls_name.clone(), identity },
         retry: Retry { attempts: args.attempts, ..Retry::default() },
         attempt: args.attempt,
         timeout: args.timeout,
-        seed: u64::from(std::process::id()),
+        // Process ids are the same on many devices.
+        seed: RandomState::new().build_hasher().finish(),
         outputs: vec![Output::Class],
     };
     Ok(Client::new(options)?)

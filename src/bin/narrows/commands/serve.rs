@@ -34,7 +34,10 @@ profile that a stream names; NAME@CUT is one particular cut.
 
 Once the server listens, it prints one line on standard output: `listening ADDR`, or
 `listening ADDR metrics ADDR`. On SIGTERM or SIGINT it reports that it is not ready, finishes
-the requests in flight, and exits.";
+the requests in flight, and exits; a second signal ends it at once.";
+
+/// Exit status of a server that is told twice to end, as shells have it for SIGINT.
+const AT_ONCE: i32 = 130;
 
 /// Serve the tail of a network over gRPC (Open Inference Protocol).
 #[derive(Debug, clap::Args)]
@@ -94,6 +97,9 @@ struct BoundArgs {
     /// Largest message, in bytes.
     #[arg(long, value_name = "N", default_value_t = Bounds::default().message)]
     max_message: usize,
+    /// Largest message on a streaming call, in bytes, and most bytes of all layers kept for one call.
+    #[arg(long, value_name = "N", default_value_t = Bounds::default().layers)]
+    max_call_message: usize,
     /// Most items in one request and in one run of the tail.
     #[arg(long, value_name = "N", default_value_t = Bounds::default().batch)]
     max_batch: usize,
@@ -140,6 +146,7 @@ impl BoundArgs {
         let default = Bounds::default();
         Bounds {
             message: self.max_message,
+            layers: self.max_call_message,
             batch: self.max_batch,
             requests: self.max_requests,
             queue: self.queue,
@@ -189,11 +196,22 @@ pub fn run(args: &Args) -> Result<()> {
         }
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
+        let (end, ended) = tokio::sync::oneshot::channel();
+        tokio::spawn(async move {
+            let mut signal = async || {
+                tokio::select! {
+                    _ = terminate.recv() => {}
+                    _ = interrupt.recv() => {}
+                }
+            };
+            signal().await;
+            // It fails if the server has ended already.
+            let _ = end.send(());
+            signal().await;
+            std::process::exit(AT_ONCE);
+        });
         let end = async {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
+            let _ = ended.await;
         };
         let memory = server.memory();
         let mut serving = std::pin::pin!(server.run(listener, metrics, end));
