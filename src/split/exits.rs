@@ -56,7 +56,7 @@ impl Measurements {
         }
         let answer = |image: usize| {
             samples.exits.iter().enumerate().find_map(|(exit, logits)| {
-                let passed = conditions.on_device(route.until(exit));
+                let passed = conditions.on_device(route.until(exit)?);
                 let now = Conditions { deadline: (conditions.deadline - passed).max(0.0), ..*conditions };
                 match policy.decide_for(exit, &policy.read(exit, logits.get(image)?)?, &now, &route) {
                     Decision::Answer(class) => Some((exit, class)),
@@ -68,7 +68,7 @@ impl Measurements {
         let mut sums = [[0.0f64; 3]; 2];
         for (image, &label) in samples.labels.iter().enumerate() {
             let (at, right, seconds) = match answer(image) {
-                Some((exit, class)) => (0, class == label as usize, route.until(exit)),
+                Some((exit, class)) => (0, class == label as usize, route.until(exit)?),
                 None => (1, samples.answers.get(image) == Some(&label), route.on_device()),
             };
             let one = [1.0, f64::from(u8::from(right)), seconds];

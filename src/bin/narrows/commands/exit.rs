@@ -182,9 +182,9 @@ fn rows(
         Ok(())
     };
     if action != Action::Local {
-        plain("always offload".into(), Policy::never(fit.classes, direct(action)?), &seen)?;
+        plain("always offload".into(), Policy::never(fit.classes, direct(action)?)?, &seen)?;
     }
-    let local = Policy::never(fit.classes, direct(Action::Local)?);
+    let local = Policy::never(fit.classes, direct(Action::Local)?)?;
     plain(WHOLE.into(), local, &whole)?;
     for (i, exit) in fit.exits.iter().enumerate() {
         // Earlier exits need not be computed then.

@@ -232,7 +232,7 @@ impl Adaptive {
         let known = self.measured.exit_samples(action).zip(self.measured.exit_route(action));
         let (Some(policy), Some((samples, route))) = (&self.policy, known) else { return Ok(false) };
         let direct = self.measured.direct_route(action).context("an action that was not measured")?;
-        let direct = ExitPolicy::never(samples.classes(), direct).weighing(*policy.weights())?;
+        let direct = ExitPolicy::never(samples.classes(), direct)?.weighing(*policy.weights())?;
         let direct = direct.evaluate(&samples, conditions)?;
         let asked = policy.clone().along(route)?.evaluate(&samples, conditions)?;
         let pays = match self.planner.goal() {
