@@ -28,15 +28,17 @@ pub struct Conditions {
     pub deviation: Deviation,
 }
 
-/// How far off what is expected usually is: means of |seen - expected| over the expected. 0 is certain.
+/// How far off what is expected usually is: means of |seen - expected|. 0 is certain.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Deviation {
-    /// Of the time of a transfer.
+    /// Of the time of a transfer, as a share of the expected time.
     pub link: f64,
-    /// Of the time that work takes on the device.
+    /// Of the time that work takes on the device, as a share of the expected time.
     pub device: f64,
-    /// Of the time that work takes at the server.
+    /// Of the time that work takes at the server, as a share of the expected time.
     pub server: f64,
+    /// Of the time that a request waits at the server, in seconds: the expected wait is often 0.
+    pub wait: f64,
 }
 
 impl Default for Conditions {
@@ -74,13 +76,15 @@ impl Conditions {
         self.wait + seconds / self.server_speed
     }
 
-    /// Conditions so much worse than expected that about 95 of 100 transfers and pieces of work are no slower: for deadlines.
+    /// Conditions so much worse than expected that about 95 of 100 transfers, waits and pieces of work are no slower: for
+    /// deadlines. They are certain, so that caution is taken only once.
     pub fn cautious(&self) -> Conditions {
         let [link, device, server] =
             [self.deviation.link, self.deviation.device, self.deviation.server].map(|one| 1.0 + CAUTION * one);
         Conditions {
             bandwidth: self.bandwidth / link,
             round_trip: self.round_trip * link,
+            wait: self.wait + CAUTION * self.deviation.wait,
             device_speed: self.device_speed / device,
             server_speed: self.server_speed / server,
             deviation: Deviation::default(),
@@ -95,8 +99,8 @@ impl Conditions {
     /// above 0.
     pub fn checked(&self) -> Result<&Self> {
         let times = [("bandwidth", self.bandwidth), ("round trip", self.round_trip), ("wait", self.wait)];
-        let Deviation { link, device, server } = self.deviation;
-        let deviations = [("link", link), ("device", device), ("server", server)];
+        let Deviation { link, device, server, wait } = self.deviation;
+        let deviations = [("link", link), ("device", device), ("server", server), ("wait", wait)];
         for (name, value) in deviations {
             if !(value >= 0.0 && value.is_finite()) {
                 return Err(Error::invalid(format!("conditions: a deviation of {value} of the {name}")));
@@ -134,10 +138,12 @@ mod tests {
     fn caution_makes_all_worse_that_is_not_certain() {
         let sure = Conditions { wait: 0.5, deadline: 3.0, ..Conditions::default() };
         assert_eq!(sure.cautious(), sure);
-        let deviation = Deviation { link: 0.4, device: 0.2, server: 0.1 };
+        let deviation = Deviation { link: 0.4, device: 0.2, server: 0.1, wait: 0.2 };
         let cautious = Conditions { deviation, ..sure }.cautious();
-        let worse = Conditions { bandwidth: 5e5, round_trip: 0.08, device_speed: 1.0 / 1.5, server_speed: 0.8, ..sure };
+        let (device_speed, server_speed) = (1.0 / 1.5, 0.8);
+        let worse = Conditions { bandwidth: 5e5, round_trip: 0.08, wait: 1.0, device_speed, server_speed, ..sure };
         assert_eq!(cautious, worse);
+        assert_eq!(cautious.cautious(), cautious);
     }
 
     #[test]
@@ -151,6 +157,7 @@ mod tests {
             (Conditions { device_speed: 0.0, ..good }, "device speed"),
             (Conditions { server_speed: f64::INFINITY, ..good }, "server speed"),
             (Conditions { deviation: Deviation { link: f64::NAN, ..Deviation::default() }, ..good }, "deviation"),
+            (Conditions { deviation: Deviation { wait: -1.0, ..Deviation::default() }, ..good }, "of the wait"),
         ] {
             assert!(bad.checked().unwrap_err().to_string().contains(name), "{name}");
         }

@@ -216,11 +216,10 @@ fn a_deadline_is_what_the_plan_is_about() {
     let measured = Arc::new(place.measurements("m.json"));
     let flags = "plan --measurements m.json --round-trip 60ms --device-speed 0.05 --bandwidth 200k";
     let text = place.ok(&format!("{flags} --deadline 100ms --out plan"));
-    for words in [
-        "Wanted: the most answers that are right within 100 ms",
-        "right in time",
-        "\nbest by bandwidth, most answers right within 100 ms\n",
-    ] {
+    // Where lines break depends on the name of the processor.
+    let flat = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(flat.contains("Wanted: the most answers that are right within 100 ms"), "{text}");
+    for words in ["right in time", "\nbest by bandwidth, most answers right within 100 ms\n"] {
         assert!(text.contains(words), "{words} in {text}");
     }
     assert!(!text.contains("of at least") && !text.contains("no setting") && !text.contains("crossovers"), "{text}");

@@ -19,25 +19,32 @@ const ROUNDS: usize = 16;
 
 impl Policy {
     /// Always goes on: what offloading without exits does, but for the time that the exits take.
-    pub fn never(classes: usize, route: Route) -> Policy {
+    ///
+    /// # Errors
+    /// `InvalidInput` if there are fewer than two classes, or the route is not what it should be.
+    pub fn never(classes: usize, route: Route) -> Result<Policy> {
         Policy::plain(classes, route, Rule::Never)
     }
 
     /// Always answers at one exit.
     ///
     /// # Errors
-    /// `InvalidInput` if the route has no such exit.
+    /// As [`Policy::never`], or if the route has no such exit.
     pub fn always(exit: usize, classes: usize, route: Route) -> Result<Policy> {
         if exit >= route.exits.len() {
             return Err(Error::invalid(format!("no exit {exit} among {}", route.exits.len())));
         }
-        Ok(Policy::plain(classes, route, Rule::Always(exit)))
+        Policy::plain(classes, route, Rule::Always(exit))
     }
 
-    fn plain(classes: usize, route: Route, rule: Rule) -> Policy {
+    fn plain(classes: usize, route: Route, rule: Rule) -> Result<Policy> {
+        route.check()?;
+        if classes < 2 {
+            return Err(Error::invalid(format!("a policy needs two classes or more, not {classes}")));
+        }
         let evidence = Evidence { images: 0, accuracy: 0.0, rest_accuracy: 0.0, met: false };
         let sharpness = vec![1.0; route.exits.len()];
-        Policy { classes, route, weights: Weights::default(), sharpness, rule, evidence }
+        Ok(Policy { classes, route, weights: Weights::default(), sharpness, rule, evidence })
     }
 
     /// One threshold on the largest probability, the same at every exit.
@@ -117,7 +124,8 @@ fn fit(
     let scores: Vec<Vec<f64>> =
         readings.iter().map(|row| row.iter().map(|reading| score.of(reading)).collect()).collect();
     let power = &weights.power;
-    let exit_cost: Vec<f64> = (0..exits).map(|exit| weights.cost(&route.at_exit(exit, conditions, power))).collect();
+    let exit_cost: Vec<f64> =
+        (0..exits).filter_map(|exit| Some(weights.cost(&route.at_exit(exit, conditions, power)?))).collect();
     let rest_cost = weights.cost(&route.at_rest(conditions, power));
     // Tally and summed cost of thresholds.
     let judge = |least: &[f64]| {

@@ -4,6 +4,9 @@ use crate::conditions::Conditions;
 use crate::error::{Error, Result};
 use crate::power::Power;
 
+/// Most exits of a route: far more than a network has, so that a file of a policy has a bound.
+pub(super) const MAX_EXITS: usize = 32;
+
 /// What a second, a joule and a byte are worth against each other. Only their ratios matter.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Weights {
@@ -107,6 +110,9 @@ pub struct Spent {
 
 impl Route {
     pub(super) fn check(&self) -> Result<()> {
+        if !(1..=MAX_EXITS).contains(&self.exits.len()) {
+            return Err(Error::invalid(format!("a route of {} exits: there are 1 to {MAX_EXITS}", self.exits.len())));
+        }
         let rest = match self.rest {
             Rest::Device { seconds } => vec![seconds],
             Rest::Server { head, encode, bytes, most, tail } => vec![head, encode, bytes, most, tail],
@@ -121,9 +127,11 @@ impl Route {
         Ok(())
     }
 
-    /// Seconds on the measured machine until the logits of an exit are there, those of the exits before it too.
-    pub fn until(&self, exit: usize) -> f64 {
-        self.exits[exit].seconds + self.exits[..exit].iter().map(|stage| stage.extra).sum::<f64>()
+    /// Seconds on the measured machine until the logits of an exit are there, those of the exits before it too. `None` for an
+    /// exit that there is not.
+    pub fn until(&self, exit: usize) -> Option<f64> {
+        let before = self.exits.get(..exit)?.iter().map(|stage| stage.extra).sum::<f64>();
+        Some(self.exits.get(exit)?.seconds + before)
     }
 
     /// Seconds on the measured machine that the device works if it goes on after the last exit: exits, head and encoder, or
@@ -137,10 +145,10 @@ impl Route {
         }
     }
 
-    /// What an answer at an exit takes.
-    pub fn at_exit(&self, exit: usize, conditions: &Conditions, power: &Power) -> Spent {
-        let work = self.until(exit);
-        Spent { delay: conditions.on_device(work), energy: power.energy(conditions, work, None), bytes: 0.0 }
+    /// What an answer at an exit takes. `None` for an exit that there is not.
+    pub fn at_exit(&self, exit: usize, conditions: &Conditions, power: &Power) -> Option<Spent> {
+        let work = self.until(exit)?;
+        Some(Spent { delay: conditions.on_device(work), energy: power.energy(conditions, work, None), bytes: 0.0 })
     }
 
     /// What the answer of the rest takes on the average image.
@@ -191,10 +199,11 @@ mod tests {
         let power = Power { compute: 2.0, send: 3.0, receive: 0.5, idle: 1.0 };
         let rest = Rest::server(0.030, 0.001, &[1000; 20], 0.004);
         let route = route(rest);
-        let first = route.at_exit(0, &conditions, &power);
+        let first = route.at_exit(0, &conditions, &power).unwrap();
         assert!((first.delay - 0.020).abs() < 1e-12 && (first.energy - 0.040).abs() < 1e-12);
         // The second exit waits for the first one's extra work as well.
-        assert!((route.at_exit(1, &conditions, &power).delay - 0.044).abs() < 1e-12);
+        assert!((route.at_exit(1, &conditions, &power).unwrap().delay - 0.044).abs() < 1e-12);
+        assert_eq!((route.at_exit(2, &conditions, &power), route.until(2), route.until(3)), (None, None, None));
         let rest = route.at_rest(&conditions, &power);
         let (device, sending, server) = (0.036 / 0.5, 0.008, 0.01 + 0.002);
         assert!((rest.delay - device - sending - 0.04 - server).abs() < 1e-12, "{rest:?}");
@@ -225,6 +234,10 @@ mod tests {
         bad.exits.swap(0, 1);
         assert!(bad.check().unwrap_err().to_string().contains("order"));
         assert!(route(Rest::Device { seconds: f64::NAN }).check().is_err());
+        for exits in [0, MAX_EXITS + 1] {
+            let many = Route { exits: vec![Stage { seconds: 0.01, extra: 0.0 }; exits], ..bad.clone() };
+            assert!(many.check().unwrap_err().to_string().contains("1 to 32"), "{exits}");
+        }
         assert!(Weights { delay: 0.0, ..Weights::default() }.check().is_err());
         assert!(Weights { energy: -1.0, ..Weights::default() }.check().is_err());
     }

@@ -104,28 +104,43 @@ impl Bins {
 }
 
 /// Prices of answers and the conditions: what turns a probability to be right into what an answer is worth.
+///
+/// What an answer costs is what it costs on average, so that a policy takes exits as often as where it was fitted. Whether
+/// it is in time is asked of cautious conditions, since most answers must be.
 pub struct Worth<'a> {
-    pub route: &'a Route,
-    pub weights: &'a Weights,
-    pub conditions: &'a Conditions,
+    route: &'a Route,
+    weights: &'a Weights,
+    /// For costs.
+    expected: Conditions,
+    /// For the deadline.
+    cautious: Conditions,
     /// Accuracy that a unit of cost is worth.
-    pub price: f64,
-    /// Seconds after the input by which an answer must be there.
-    pub due: f64,
+    price: f64,
+    /// Seconds after the input by which an answer must be there, under cautious conditions.
+    due: f64,
 }
 
-impl Worth<'_> {
+impl<'a> Worth<'a> {
+    /// The deadline of the conditions counts from when `passed` seconds of work, as the measured machine takes them, are done.
+    pub fn new(route: &'a Route, weights: &'a Weights, conditions: &Conditions, price: f64, passed: f64) -> Worth<'a> {
+        let cautious = conditions.cautious();
+        let due = conditions.deadline + cautious.on_device(passed);
+        Worth { route, weights, expected: *conditions, cautious, price, due }
+    }
+
     /// What an answer at an exit is worth, if it is right with this probability.
     pub fn at_exit(&self, exit: usize, right: f64) -> f64 {
-        let spent = self.route.at_exit(exit, self.conditions, &self.weights.power);
-        (if spent.delay <= self.due { right } else { 0.0 }) - self.price * self.weights.cost(&spent)
+        let power = &self.weights.power;
+        let spent = |conditions| self.route.at_exit(exit, conditions, power).expect("an exit of the route");
+        let in_time = spent(&self.cautious).delay <= self.due;
+        (if in_time { right } else { 0.0 }) - self.price * self.weights.cost(&spent(&self.expected))
     }
 
     /// What the answer of the rest is worth, as a function of its probability to be right.
     fn at_rest(&self) -> impl Fn(f64) -> f64 + use<> {
         let power = &self.weights.power;
-        let spent = self.route.at_rest(self.conditions, power);
-        let slow = self.route.slow(self.conditions, power);
+        let spent = self.route.at_rest(&self.expected, power);
+        let slow = self.route.slow(&self.cautious, power);
         let in_time = slow <= self.due && slow.is_finite();
         let cost = if self.price > 0.0 { self.price * self.weights.cost(&spent) } else { 0.0 };
         move |right: f64| if in_time { right.max(0.0) - cost } else { -cost }
@@ -210,7 +225,7 @@ mod tests {
         let route = Route { exits: vec![stage(0.1), stage(0.2)], rest: Rest::Device { seconds: 0.4 } };
         let weights = Weights::default();
         let conditions = Conditions::default();
-        let worth = Worth { route: &route, weights: &weights, conditions: &conditions, price: 1.0, due: f64::INFINITY };
+        let worth = Worth::new(&route, &weights, &conditions, 1.0, 0.0);
         let last = going_on(&curves, 1, &worth);
         assert!((last[0] - 0.4).abs() < 1e-12 && (last[1] - 0.55).abs() < 1e-12);
         // At the second exit: unsure goes on for 0.4 rather than 0.3, sure answers for 0.7 rather than 0.55.
@@ -222,7 +237,7 @@ mod tests {
         assert!((going_on(&curves, 0, &worth)[0] - (0.5 * 0.4 + 0.5 * 0.8)).abs() < 1e-12);
         curves[0].next_right[0] -= 0.1;
         // Nothing but the first exit is in time: it answers whatever it says.
-        let late = Worth { due: 0.15, ..worth };
+        let late = Worth::new(&route, &weights, &Conditions { deadline: 0.15, ..conditions }, 1.0, 0.0);
         let onward = going_on(&curves, 0, &late);
         assert!(answers(&curves[0], 0, 0.0, &onward, &late));
     }

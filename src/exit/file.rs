@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use crate::error::{Error, Result};
-use crate::exit::costs::{Rest, Route, Stage, Weights};
+use crate::exit::costs::{MAX_EXITS, Rest, Route, Stage, Weights};
 use crate::exit::curves::{Curve, KNOTS};
 use crate::exit::policy::{Evidence, Policy, Rule};
 use crate::power::Power;
@@ -13,7 +13,6 @@ const KIND: &str = "narrows exit policy";
 const VERSION: u64 = 1;
 /// Largest file that is read: far more than the most exits need.
 const MAX_BYTES: usize = 1 << 20;
-const MAX_EXITS: usize = 32;
 const MAX_CLASSES: u64 = 1 << 24;
 
 impl Policy {

@@ -18,11 +18,13 @@ impl Policy {
     /// Fits a policy that meets the target with the least expected cost under the conditions; see the
     /// [module](crate::exit) for how.
     ///
-    /// Images with even numbers fit temperatures and curves, the others choose the price: prices are tried from 0 upward,
-    /// and the last before the first at which the target does not hold is taken. Testing in a fixed order, and stopping at
-    /// the first failure, keeps the certainty of a single test (Angelopoulos et al., *Learn then test*, 2021). If the
-    /// target does not hold at any price, the policy has price 0 (an exit answers where it is right as often as what comes
-    /// after it), and [`Evidence::met`] says so.
+    /// One half of the images, by a hash of their numbers, fits temperatures and curves, the other chooses the price: prices
+    /// are tried from 0 upward, and the last before the first at which the target does not hold is taken. Testing in a fixed
+    /// order, and stopping at the first failure, keeps the certainty of a single test (Angelopoulos et al., *Learn then
+    /// test*, 2021). If the target does not hold at price 0, the policy has price 0 (an exit answers where it is right as
+    /// often as what comes after it), or never answers at an exit if even that clearly lost answers; [`Evidence::met`] says so.
+    ///
+    /// The certainty is that of independent images. Where some are nearly equal, as frames of a video are, it does not hold.
     ///
     /// # Errors
     /// `InvalidInput` if the samples, the route, the weights, the conditions or the target are not what they should be, or
@@ -51,8 +53,7 @@ impl Policy {
             fit_curves(&fitted.iter().map(pick).collect::<Vec<_>>(), &right, &rest)
         };
         let others: Vec<usize> = samples.half(1).collect();
-        let worth =
-            |price: f64| Worth { route: &route, weights: &weights, conditions, price, due: conditions.deadline };
+        let worth = |price: f64| Worth::new(&route, &weights, conditions, price, 0.0);
         let tally = |price: f64| rows.tally(&others, &curves, &worth(price));
         let prices = (OCTAVES.0 * PER_OCTAVE..=OCTAVES.1 * PER_OCTAVE)
             .map(|step| (f64::from(step) / f64::from(PER_OCTAVE)).exp2() / cost);
@@ -67,10 +68,16 @@ impl Policy {
                 chosen = (price, seen);
             }
         }
-        let (price, seen) = chosen;
+        let (price, mut seen) = chosen;
+        let mut rule = Rule::Priced { price, curves };
+        if !met && seen.is_clear_loss() {
+            // What looked as good as going on was not: the curves do not hold for these images.
+            rule = Rule::Never;
+            seen = Tally::default();
+            others.iter().for_each(|&image| rows.add(&mut seen, image, None));
+        }
         let evidence = evidence(&seen, met);
-        let classes = samples.classes();
-        Ok(Policy { classes, route, weights, sharpness, rule: Rule::Priced { price, curves }, evidence })
+        Ok(Policy { classes: samples.classes(), route, weights, sharpness, rule, evidence })
     }
 }
 

@@ -3,7 +3,7 @@
 use crate::conditions::Conditions;
 use crate::error::{Error, Result};
 use crate::exit::costs::Spent;
-use crate::exit::policy::{Decision, Policy};
+use crate::exit::policy::Policy;
 use crate::exit::samples::Samples;
 
 /// Accuracy and costs of a policy over a set of images, each with its own bytes.
@@ -34,9 +34,10 @@ impl Policy {
     /// Runs the policy on images under conditions that do not change; the deadline counts from the input.
     ///
     /// # Errors
-    /// `InvalidInput` if the samples do not have the policy's exits and classes, or the conditions are not in their range.
+    /// `InvalidInput` if there are no images, the samples do not have the policy's exits and classes, or the conditions are not in
+    /// their range. Logits that are not finite are no error: that exit does not answer.
     pub fn evaluate(&self, samples: &Samples<'_>, conditions: &Conditions) -> Result<Outcome> {
-        samples.check()?;
+        samples.check_shape()?;
         conditions.checked()?;
         if samples.exits.len() != self.exits() || samples.classes() != self.classes {
             let (exits, classes) = (samples.exits.len(), samples.classes());
@@ -49,23 +50,21 @@ impl Policy {
         let (mut right, mut in_time, mut both) = (0usize, 0usize, 0usize);
         let mut answered = vec![0usize; self.exits()];
         let (mut sum, mut cost) = (Spent::default(), 0.0);
+        let asked = self.asked(conditions, &self.route);
+        let power = &self.weights.power;
+        let at_exits: Option<Vec<Spent>> =
+            (0..self.exits()).map(|exit| self.route.at_exit(exit, conditions, power)).collect();
+        let at_exits = at_exits.ok_or_else(|| Error::invalid("a policy with more exits than its route"))?;
         for image in 0..images {
-            let answer = (0..self.exits()).find_map(|exit| {
-                let passed = conditions.on_device(self.route.until(exit));
-                let now = Conditions { deadline: (conditions.deadline - passed).max(0.0), ..*conditions };
-                match self.decide(exit, &samples.exits[exit][image], &now) {
-                    Decision::Answer(class) => Some((exit, class)),
-                    Decision::Continue => None,
-                }
-            });
+            let answer = asked.first(|exit| self.read(exit, &samples.exits[exit][image]));
             let (class, spent) = match answer {
                 Some((exit, class)) => {
                     answered[exit] += 1;
-                    (class, self.route.at_exit(exit, conditions, &self.weights.power))
+                    (class, at_exits[exit])
                 }
                 None => {
                     let bytes = samples.bytes.get(image).map_or(0.0, |&bytes| f64::from(bytes));
-                    (samples.answers[image] as usize, self.route.sending(bytes, conditions, &self.weights.power))
+                    (samples.answers[image] as usize, self.route.sending(bytes, conditions, power))
                 }
             };
             let (is_right, is_in_time) = (class == samples.labels[image] as usize, spent.delay <= conditions.deadline);

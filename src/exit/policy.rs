@@ -3,7 +3,7 @@
 use crate::conditions::Conditions;
 use crate::error::{Error, Result};
 use crate::exit::costs::{Route, Weights};
-use crate::exit::curves::{Curve, Worth, answers, going_on};
+use crate::exit::curves::{AtKnots, Curve, Worth, answers, going_on};
 use crate::exit::softmax::Reading;
 
 /// What to do at an exit.
@@ -58,6 +58,10 @@ pub struct Evidence {
 impl Policy {
     /// What to do at an exit (from 0) with these logits, under these conditions, the deadline counted from now.
     ///
+    /// Conditions are those that are expected, with their deviation: what going on costs is taken from them as they are, and
+    /// whether an answer would be in time from [`Conditions::cautious`]. Conditions that are cautious already would make going
+    /// on seem to cost more than it does, and more answers come from exits than the policy was certified for.
+    ///
     /// Logits that say nothing (none, too few, one not finite) are no answer: `Continue`. So is an exit that the policy
     /// does not know, and a condition that is no number.
     pub fn decide(&self, exit: usize, logits: &[f32], conditions: &Conditions) -> Decision {
@@ -77,21 +81,56 @@ impl Policy {
     }
 
     /// The decision on what was [read](Self::read), on another route than the policy was fitted for: another cut or coding
-    /// that is chosen at the moment, for example. The end of it is taken to be right as often; the exits must be the same.
+    /// that is chosen at the moment, for example. The exits must be the same, and what comes after them is taken to be right
+    /// as often as on the route of the fit.
     pub fn decide_for(&self, exit: usize, reading: &Reading, conditions: &Conditions, route: &Route) -> Decision {
-        if exit >= self.exits() || route.exits.len() != self.exits() || conditions.checked().is_err() {
-            return Decision::Continue;
+        match self.at(exit, conditions, route) {
+            Some(at) if at.answers(reading) => Decision::Answer(reading.class),
+            _ => Decision::Continue,
         }
-        let answer = match &self.rule {
-            Rule::Priced { price, curves } => {
-                let due = conditions.deadline + conditions.on_device(route.until(exit));
-                let worth = Worth { route, weights: &self.weights, conditions, price: *price, due };
-                let onward = going_on(curves, exit, &worth);
-                answers(&curves[exit], exit, reading.confidence, &onward, &worth)
-            }
-            rule => rule.answers(exit, reading),
+    }
+
+    /// The first exit on a route that answers, and its class, if the image comes to it in the expected time; the deadline counts
+    /// from the input. `reading` is asked for what an exit says until one answers; `None` is no answer.
+    pub fn first_answer(
+        &self,
+        conditions: &Conditions,
+        route: &Route,
+        reading: impl FnMut(usize) -> Option<Reading>,
+    ) -> Option<(usize, usize)> {
+        self.asked(conditions, route).first(reading)
+    }
+
+    /// What [`first_answer`](Self::first_answer) goes by, worked out once for many images.
+    pub(crate) fn asked<'a>(&'a self, conditions: &Conditions, route: &'a Route) -> Asked<'a> {
+        let at = |exit: usize| {
+            let passed = conditions.on_device(route.until(exit)?);
+            let now = Conditions { deadline: (conditions.deadline - passed).max(0.0), ..*conditions };
+            self.at(exit, &now, route)
         };
-        if answer { Decision::Answer(reading.class) } else { Decision::Continue }
+        Asked { exits: (0..self.exits()).map(at).collect() }
+    }
+
+    /// How it is decided at an exit; `None` where it never answers.
+    fn at<'a>(&'a self, exit: usize, conditions: &Conditions, route: &'a Route) -> Option<AtExit<'a>> {
+        if route.exits.len() != self.exits() || conditions.checked().is_err() {
+            return None;
+        }
+        let passed = route.until(exit)?;
+        Some(match &self.rule {
+            Rule::Never => return None,
+            Rule::Priced { price, curves } => {
+                let worth = Worth::new(route, &self.weights, conditions, *price, passed);
+                let onward = going_on(curves, exit, &worth);
+                AtExit::Worth { exit, curve: &curves[exit], priced: Box::new((onward, worth)) }
+            }
+            rule => AtExit::Rule { exit, rule },
+        })
+    }
+
+    /// What [`read`](Self::read) goes by: policies that agree in it read the same logits alike.
+    pub(crate) fn reads_by(&self) -> (usize, &[f64]) {
+        (self.classes, &self.sharpness)
     }
 
     /// Sets the weights that [`evaluate`](Self::evaluate) counts costs by; a policy that was fitted has those of its fit.
@@ -103,8 +142,8 @@ impl Policy {
         Ok(Policy { weights, ..self })
     }
 
-    /// The same policy on another route: another cut or coding, for example. The end of it is taken to be right as often,
-    /// and [`evidence`](Self::evidence) stays that of the route it was fitted for.
+    /// The same policy on another route: another cut or coding, for example. What comes after the exits is taken to be right as
+    /// often as on the route of the fit, and [`evidence`](Self::evidence) stays that of the fit.
     ///
     /// # Errors
     /// `InvalidInput` if the route has another number of exits, not in the order of the network, or a time of it is negative
@@ -146,6 +185,44 @@ impl Policy {
     /// Accuracy that a unit of cost is worth to it, if it decides by what answers are worth.
     pub fn price(&self) -> Option<f64> {
         if let Rule::Priced { price, .. } = self.rule { Some(price) } else { None }
+    }
+}
+
+/// How it is decided at one exit under given conditions.
+enum AtExit<'a> {
+    Rule {
+        exit: usize,
+        rule: &'a Rule,
+    },
+    /// What going on is worth at the points of the curve, and what answers are.
+    Worth {
+        exit: usize,
+        curve: &'a Curve,
+        priced: Box<(AtKnots, Worth<'a>)>,
+    },
+}
+
+impl AtExit<'_> {
+    fn answers(&self, reading: &Reading) -> bool {
+        match self {
+            AtExit::Rule { exit, rule } => rule.answers(*exit, reading),
+            AtExit::Worth { exit, curve, priced } => answers(curve, *exit, reading.confidence, &priced.0, &priced.1),
+        }
+    }
+}
+
+/// How it is decided at all exits, for images that come to each in the expected time.
+pub(crate) struct Asked<'a> {
+    exits: Vec<Option<AtExit<'a>>>,
+}
+
+impl Asked<'_> {
+    /// The first exit that answers, and its class.
+    pub fn first(&self, mut reading: impl FnMut(usize) -> Option<Reading>) -> Option<(usize, usize)> {
+        self.exits.iter().enumerate().find_map(|(exit, at)| {
+            let at = at.as_ref()?;
+            reading(exit).filter(|reading| at.answers(reading)).map(|reading| (exit, reading.class))
+        })
     }
 }
 

@@ -2,17 +2,17 @@
 
 use crate::error::{Error, Result};
 
-/// Sharpness (one over the temperature) is searched from one over this to this: 10 octaves each way.
+/// The sharpness, one over the temperature, is searched between 1 / WIDEST and WIDEST.
 const WIDEST: f64 = 1024.0;
-/// Halvings of the interval: 20 octaves to 1e-12.
+/// How often the interval of its logarithm is halved: it is 20 octaves wide, and less than 1e-16 in the end.
 const STEPS: usize = 60;
 
 /// The temperature that minimises the mean negative log-likelihood of the labels (Guo et al. 2017, section 4.2), between
 /// 1/1024 and 1024.
 ///
-/// The likelihood is convex in one over the temperature, so its derivative has at most one zero: it is halved in on. Logits
-/// that are right everywhere have no best temperature but 0, those that say nothing none but infinity: these end near the
-/// bounds.
+/// The negative log-likelihood is convex in one over the temperature, so its derivative has at most one zero, which is found
+/// by bisection. If the logits are right on every image, the likelihood grows without end as the temperature falls to 0; if
+/// they tell nothing about the labels, as it rises. The result is then near one of the bounds.
 ///
 /// # Errors
 /// `InvalidInput` if there are no images, a logit is not finite, or a label is not a class.

@@ -103,14 +103,14 @@ impl Set {
 #[test]
 fn the_target_is_met_on_the_images_that_chose_and_on_unseen_ones() {
     let unseen = Set::new(100, 20_000, &[1.2, 1.8, 3.0]);
-    let never = Policy::never(6, unseen.route()).evaluate(&unseen.samples(), &Conditions::default()).unwrap();
+    let never = Policy::never(6, unseen.route()).unwrap().evaluate(&unseen.samples(), &Conditions::default()).unwrap();
     let (mut missed, mut missed_without) = (0, 0);
     for seed in 0..30 {
         let loss = [0.01, 0.02, 0.05][seed as usize % 3];
         let set = Set::new(seed, 3000, &[1.2, 1.8, 3.0]);
         let policy = set.fit(Target::loss(loss));
         let evidence = policy.evidence();
-        assert!(evidence.met && evidence.images == 1500);
+        assert!(evidence.met && (1400..1600).contains(&evidence.images));
         assert!(evidence.rest_accuracy - evidence.accuracy <= loss);
         let outcome = policy.evaluate(&unseen.samples(), &Conditions::default()).unwrap();
         missed += usize::from(never.accuracy - outcome.accuracy > loss);
@@ -122,6 +122,138 @@ fn the_target_is_met_on_the_images_that_chose_and_on_unseen_ones() {
     }
     // One in ten may miss, by the certainty of 0.9: more than six of 30 would be a rare chance (0.03). Without a margin many do.
     assert!(missed <= 6 && missed_without > 6, "{missed} {missed_without}");
+}
+
+#[test]
+fn a_certainty_is_one_with_few_images_too() {
+    // Some 600 images choose, of which 12 to 30 may be lost.
+    let unseen = Set::new(100, 5000, &[1.2, 1.8, 3.0]);
+    let never = Policy::never(6, unseen.route()).unwrap().evaluate(&unseen.samples(), &Conditions::default()).unwrap();
+    let (certainties, mut missed, mut met) = ([0.9, 0.99, 0.5], [0; 3], [0; 3]);
+    for seed in 0..60 {
+        let loss = [0.02, 0.03, 0.05][seed as usize % 3];
+        let set = Set::new(1000 + seed, 1200, &[1.2, 1.8, 3.0]);
+        for (i, certainty) in certainties.into_iter().enumerate() {
+            let policy = set.fit(Target::loss(loss).certainty(certainty));
+            if policy.evidence().met {
+                met[i] += 1;
+                let outcome = policy.evaluate(&unseen.samples(), &Conditions::default()).unwrap();
+                missed[i] += usize::from(never.accuracy - outcome.accuracy > loss);
+            }
+        }
+    }
+    // Six of 60 may miss by a certainty of 0.9. The walk from price to price stops at the first that fails, so that fewer do.
+    assert!(missed[0] <= 3 && missed[1] == 0, "{missed:?} of {met:?}");
+    // Without a margin they are many.
+    assert!(missed[2] > 6, "{missed:?} of {met:?}");
+    assert!(met[0] > 50 && met[1] > 30, "{met:?}");
+}
+
+#[test]
+fn labels_that_alternate_are_no_trap() {
+    // Right on every image of class 0 and on half of class 1, while going on is always right.
+    let labels: Vec<u32> = (0..2000).map(|i| i % 2).collect();
+    let mut draws = Draws::new(5);
+    let one = |&label: &u32| {
+        let right = label == 0 || draws.uniform() < 0.5;
+        let sure = 1.0 + 0.1 * draws.uniform() as f32;
+        if right == (label == 0) { vec![sure, 0.0] } else { vec![0.0, sure] }
+    };
+    let exit: Vec<Vec<f32>> = labels.iter().map(one).collect();
+    let samples = Samples { labels: &labels, exits: vec![&exit], answers: &labels, bytes: &[] };
+    let route =
+        Route { exits: vec![Stage { seconds: 0.002, extra: 0.0002 }], rest: Rest::server(0.004, 0.0, &[200], 0.003) };
+    let conditions = Conditions::default();
+    let policy = Policy::fit(&samples, route, Weights::default(), &conditions, Target::loss(0.005)).unwrap();
+    let outcome = policy.evaluate(&samples, &conditions).unwrap();
+    assert!(policy.evidence().met && outcome.accuracy > 0.995, "{outcome:?} {:?}", policy.evidence());
+}
+
+#[test]
+fn an_exit_that_does_not_keep_its_word_is_not_asked() {
+    // On the half that fits, the exit is right; on the half that chooses, it is wrong where the rest is right.
+    let labels = vec![0u32; 400];
+    let mut samples = Samples { labels: &labels, exits: Vec::new(), answers: &labels, bytes: &[] };
+    let mut exit = vec![vec![3.0f32, 0.0]; 400];
+    samples.half(1).for_each(|image| exit[image] = vec![0.0, 3.0]);
+    samples.exits = vec![&exit];
+    let route =
+        Route { exits: vec![Stage { seconds: 0.002, extra: 0.0002 }], rest: Rest::server(0.004, 0.0, &[200], 0.003) };
+    let conditions = Conditions::default();
+    let policy = Policy::fit(&samples, route, Weights::default(), &conditions, Target::loss(0.01)).unwrap();
+    assert_eq!(policy.decide(0, &[9.0, 0.0], &conditions), Decision::Continue);
+    let evidence = policy.evidence();
+    assert!(!evidence.met && evidence.accuracy == 1.0 && evidence.rest_accuracy == 1.0, "{evidence:?}");
+}
+
+#[test]
+fn caution_is_for_deadlines_and_not_for_costs() {
+    use crate::conditions::Deviation;
+    let set = Set::new(13, 2000, &[1.0, 2.0, 4.0]);
+    let policy = set.fit(Target::loss(0.02));
+    let local = |conditions: &Conditions| policy.evaluate(&set.samples(), conditions).unwrap().local();
+    let sure = Conditions::default();
+    // However far off the link usually is, costs are means: exits answer as often as they were certified for.
+    let doubtful = Conditions { deviation: Deviation { link: 1.0, ..Deviation::default() }, ..sure };
+    assert_eq!(local(&doubtful), local(&sure));
+    assert!(local(&sure.cautious()) == local(&sure) && local(&doubtful.cautious()) > local(&sure));
+    // A deadline that is met on average and missed with caution is missed.
+    let due = |conditions: Conditions| Conditions { deadline: 0.09, ..conditions };
+    assert_eq!(local(&due(sure)), local(&sure));
+    assert_eq!(local(&due(doubtful)), 1.0);
+}
+
+#[test]
+fn the_first_answer_is_what_deciding_exit_by_exit_gives() {
+    let set = Set::new(14, 1000, &[1.2, 1.8, 3.0]);
+    let policy = set.fit(Target::loss(0.05));
+    for deadline in [0.004, 0.02, 0.06, f64::INFINITY] {
+        let conditions = Conditions { deadline, device_speed: 0.5, ..Conditions::default() };
+        for image in 0..200 {
+            let each = set.exits.iter().enumerate().find_map(|(exit, rows)| {
+                let passed = conditions.on_device(policy.route().until(exit)?);
+                let now = Conditions { deadline: (deadline - passed).max(0.0), ..conditions };
+                match policy.decide(exit, &rows[image], &now) {
+                    Decision::Answer(class) => Some((exit, class)),
+                    Decision::Continue => None,
+                }
+            });
+            let read = |exit: usize| policy.read(exit, &set.exits[exit][image]);
+            assert_eq!(policy.first_answer(&conditions, policy.route(), read), each, "{deadline} {image}");
+        }
+    }
+    // What says nothing is passed over, and what has no exits answers nothing.
+    let always = Policy::always(1, 6, set.route()).unwrap();
+    let read = |exit: usize| policy.read(exit, &set.exits[exit][0]);
+    let class = read(1).unwrap().class;
+    assert_eq!(always.first_answer(&Conditions::default(), &set.route(), read), Some((1, class)));
+    assert_eq!(always.first_answer(&Conditions::default(), &set.route(), |_| None), None);
+    let other = Route { exits: Vec::new(), ..set.route() };
+    assert_eq!(always.first_answer(&Conditions::default(), &other, read), None);
+}
+
+#[test]
+fn few_images_are_enough_to_be_measured() {
+    let (set, few) = (Set::new(15, 1000, &[1.2, 1.8, 3.0]), Set::new(16, 10, &[1.2, 1.8, 3.0]));
+    let policy = set.fit(Target::loss(0.05));
+    assert!(policy.evaluate(&few.samples(), &Conditions::default()).is_ok());
+    let fit = |samples: &Samples<'_>| {
+        Policy::fit(samples, few.route(), Weights::default(), &Conditions::default(), Target::loss(0.1))
+    };
+    assert!(fit(&few.samples()).unwrap_err().to_string().contains("64 or more"));
+    let none = Set::new(17, 0, &[1.2, 1.8, 3.0]);
+    assert!(policy.evaluate(&none.samples(), &Conditions::default()).is_err());
+}
+
+#[test]
+fn what_no_file_could_hold_is_no_policy() {
+    let stages = vec![Stage { seconds: 0.001, extra: 0.0 }; 33];
+    let route = Route { exits: stages, rest: Rest::Device { seconds: 0.05 } };
+    assert!(Policy::never(6, route.clone()).is_err() && Policy::always(0, 6, route.clone()).is_err());
+    let route = Route { exits: route.exits[..32].to_vec(), ..route };
+    let policy = Policy::always(31, 6, route.clone()).unwrap();
+    assert_eq!(Policy::from_json(policy.to_json().as_bytes()).unwrap(), policy);
+    assert!(Policy::never(1, route).is_err());
 }
 
 #[test]
@@ -146,7 +278,7 @@ fn a_target_out_of_reach_gives_the_most_accurate_policy_and_says_so() {
     let set = Set::new(4, 2000, &[1.0, 2.0, 2.5]);
     let policy = set.fit(Target::accuracy(0.999));
     assert!(!policy.evidence().met && policy.price() == Some(0.0));
-    let never = Policy::never(6, set.route()).evaluate(&set.samples(), &Conditions::default()).unwrap();
+    let never = Policy::never(6, set.route()).unwrap().evaluate(&set.samples(), &Conditions::default()).unwrap();
     let outcome = policy.evaluate(&set.samples(), &Conditions::default()).unwrap();
     assert!(outcome.accuracy > never.accuracy - 0.01, "{outcome:?}");
 }
@@ -251,7 +383,7 @@ fn every_policy_comes_back_from_its_file() {
     let rest = Rest::Device { seconds: 0.05 };
     for policy in [
         set.fit(target),
-        Policy::never(6, Route { rest, ..set.route() }),
+        Policy::never(6, Route { rest, ..set.route() }).unwrap(),
         Policy::always(1, 6, set.route()).unwrap(),
         Policy::max_probability(&samples, set.route(), Weights::default(), &conditions, target).unwrap(),
         // Nothing is sure enough: thresholds that nothing reaches.

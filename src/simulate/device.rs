@@ -119,7 +119,7 @@ impl Device {
         let mut plan = Plan { way, answer: None, work: seconds(chosen.route.on_device()), fallback: None };
         let Some(policy) = &chosen.policy else { return plan };
         for (exit, readings) in readings.iter().enumerate() {
-            let (reading, until) = (&readings[image], seconds(chosen.route.until(exit)));
+            let (reading, until) = (&readings[image], seconds(chosen.route.until(exit).unwrap_or(f64::INFINITY)));
             let now = Conditions { deadline: (left - until).max(0.0), ..conditions };
             if let Decision::Answer(class) = policy.decide_for(exit, reading, &now, policy.route()) {
                 return Plan { answer: Some((exit, class)), work: until, ..plan };

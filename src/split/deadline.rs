@@ -7,6 +7,9 @@ use crate::conditions::Conditions;
 /// `ends` are the bytes up to the end of each layer, as [`Info`](crate::Info) has them; `tail_seconds` is what decoder
 /// and tail take on the measured machine. The deadline counts from the first byte sent.
 ///
+/// The conditions are taken as they are, their deviation does not count: give [`Conditions::cautious`] where most streams must
+/// be in time, not half of them.
+///
 /// ```
 /// use narrows::{Conditions, split::layers_by_deadline};
 ///

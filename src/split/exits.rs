@@ -1,7 +1,7 @@
 //! Early exits of a measured network, as policies take them.
 
 use crate::conditions::Conditions;
-use crate::exit::{Decision, Policy, Rest, Route, Samples, Stage};
+use crate::exit::{Policy, Reading, Rest, Route, Samples, Stage};
 use crate::split::{Action, Measurements};
 
 /// What the exits on the way to an action answer, and what they cost the others.
@@ -17,6 +17,30 @@ pub(super) struct Passing {
     pub rest_right: f64,
     /// Seconds of the device's work for the others, exits counted.
     pub device: f64,
+}
+
+/// What the exits said of all measured images, by the temperatures of a policy: reading logits takes far longer than deciding.
+#[derive(Debug)]
+pub(super) struct Readings {
+    classes: usize,
+    sharpness: Vec<f64>,
+    /// [exit][image]; none for an exit that was not measured on an image, or said nothing.
+    all: Vec<Vec<Option<Reading>>>,
+}
+
+impl Readings {
+    pub fn new(measured: &Measurements, policy: &Policy) -> Readings {
+        let (classes, sharpness) = policy.reads_by();
+        let one = |image: usize, (exit, logits): (usize, &[Vec<f32>])| policy.read(exit, logits.get(image)?);
+        let exits = measured.exits.iter().map(|exit| exit.logits.as_slice()).enumerate();
+        let all = exits.map(|exit| (0..measured.images()).map(|image| one(image, exit)).collect()).collect();
+        Readings { classes, sharpness: sharpness.to_vec(), all }
+    }
+
+    /// True if they are what this policy reads.
+    pub fn are_by(&self, policy: &Policy) -> bool {
+        policy.reads_by() == (self.classes, &self.sharpness)
+    }
 }
 
 impl Measurements {
@@ -47,28 +71,26 @@ impl Measurements {
         Some(Route { exits, rest: self.rest(action)? })
     }
 
-    /// What the exits do to the measured images on the way to an action, as the policy decides under these conditions. `None`
-    /// where there are no images, or the policy is for other exits. An exit that was not measured on an image has no answer.
-    pub(super) fn passing(&self, action: Action, policy: &Policy, conditions: &Conditions) -> Option<Passing> {
+    /// What the exits do to the measured images on the way to an action, as the policy decides under these conditions on what it
+    /// has read. `None` where there are no images, or the policy is for other exits.
+    pub(super) fn passing(
+        &self,
+        action: Action,
+        policy: &Policy,
+        readings: &Readings,
+        conditions: &Conditions,
+    ) -> Option<Passing> {
         let (samples, route) = (self.exit_samples(action)?, self.exit_route(action)?);
         if policy.exits() != samples.exits.len() {
             return None;
         }
-        let answer = |image: usize| {
-            samples.exits.iter().enumerate().find_map(|(exit, logits)| {
-                let passed = conditions.on_device(route.until(exit));
-                let now = Conditions { deadline: (conditions.deadline - passed).max(0.0), ..*conditions };
-                match policy.decide_for(exit, &policy.read(exit, logits.get(image)?)?, &now, &route) {
-                    Decision::Answer(class) => Some((exit, class)),
-                    Decision::Continue => None,
-                }
-            })
-        };
+        let asked = policy.asked(conditions, &route);
+        let until: Vec<f64> = (0..policy.exits()).map(|exit| route.until(exit)).collect::<Option<_>>()?;
         // Images, right answers and seconds of those that an exit answers and of the others.
         let mut sums = [[0.0f64; 3]; 2];
         for (image, &label) in samples.labels.iter().enumerate() {
-            let (at, right, seconds) = match answer(image) {
-                Some((exit, class)) => (0, class == label as usize, route.until(exit)),
+            let (at, right, seconds) = match asked.first(|exit| readings.all[exit][image]) {
+                Some((exit, class)) => (0, class == label as usize, until[exit]),
                 None => (1, samples.answers.get(image) == Some(&label), route.on_device()),
             };
             let one = [1.0, f64::from(u8::from(right)), seconds];

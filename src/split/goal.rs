@@ -5,12 +5,13 @@ use crate::split::Action;
 /// What the planner looks for. Every goal passes over actions that would take for ever while another does not.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Goal {
-    /// The least mean delay of all that are as accurate as this; if none is, the most accurate.
+    /// The least mean delay of all that are as accurate as this by [`Estimate::sure_accuracy`]; if none is, the most accurate.
+    /// The deadline does not count.
     Delay {
         /// Share of right answers, 0 to 1.
         accuracy: f64,
     },
-    /// The least energy of all that are as accurate as this and surely meet the deadline; if none does, of those that are
+    /// The least energy of all that are as accurate as this, as for the delay, and surely meet the deadline; if none does, of those that are
     /// accurate the one that most likely meets it; if none is, the most accurate. When the deadline has passed, the fastest of
     /// all: that answer is worth nothing, but the next input waits.
     Energy {
@@ -39,24 +40,49 @@ pub struct Estimate {
     pub energy: f64,
     /// Mean bytes sent.
     pub bytes: f64,
-    /// Share of right answers, where no exit answers before.
+    /// Share of right answers, those of exits counted.
     pub accuracy: f64,
+    /// Standard error of the difference to the accuracy of the uncut network, 0 for [`Action::Local`]: by about as much what
+    /// was the best of many on the measured images may have been so by luck.
+    pub error: f64,
     /// Share of answers, those of exits counted, that are right and in time. What is sent is taken to be right a standard
     /// error less often than was measured, or what was lucky on the measured images would be chosen.
     pub right_in_time: f64,
 }
 
-/// Shares are means of some hundred images: what differs by less is the same.
+impl Estimate {
+    /// Share of right answers that can be relied on: a standard error below what was measured.
+    pub fn sure_accuracy(&self) -> f64 {
+        (self.accuracy - self.error).max(0.0)
+    }
+}
+
+/// Two shares of images that differ by less than this are equal: the difference is rounding.
 const EQUAL: f64 = 1e-9;
-/// Shares of answers are chosen by in steps of this.
+/// Shares of answers are rounded to multiples of this before they are compared: a fifth of a point is less than the
+/// measured images can tell.
 const GRAIN: f64 = 0.002;
-/// Share of delay or energy that all answers are worth: half a point a tenth.
+/// What accuracy is worth in delay: a share of right answers that is higher by x counts as much as a delay that is shorter by
+/// this times x, as a share of it. Half a point counts as a tenth of the delay.
 const WORTH: f64 = 20.0;
+
+/// How well an estimate does what a goal asks, the best first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Class {
+    /// It does what is asked.
+    Meets,
+    /// It is as accurate as is asked, and not surely in time, or the deadline has passed.
+    Late,
+    /// It is not as accurate as is asked.
+    Inaccurate,
+    /// Its answer never comes.
+    Never,
+}
 
 /// Place of an estimate in the order of a goal, the least first: how well it does what is asked, then two quantities.
 #[derive(Debug, Clone, Copy, PartialEq, PartialOrd)]
 pub(crate) struct Rank {
-    class: u8,
+    class: Class,
     first: f64,
     second: f64,
     /// The first is a share of answers, negated so that more is less.
@@ -67,53 +93,51 @@ impl Goal {
     /// The place of an estimate, for this deadline in seconds.
     pub(crate) fn rank(&self, estimate: &Estimate, deadline: f64) -> Rank {
         let Estimate { delay, late, in_time, energy, accuracy, right_in_time, .. } = *estimate;
+        let sure = estimate.sure_accuracy();
         let rank = |class, first, second| Rank { class, first, second, share: false };
         let share =
             |class, first: f64, second| Rank { class, first: -(first / GRAIN).round() * GRAIN, second, share: true };
         if delay == f64::INFINITY {
-            return share(9, accuracy, 0.0);
+            return share(Class::Never, accuracy, 0.0);
         }
         match *self {
-            Goal::Energy { .. } if deadline <= 0.0 => rank(1, delay, energy),
-            Goal::Delay { accuracy: floor } | Goal::Energy { accuracy: floor } if accuracy < floor - EQUAL => {
-                share(8, accuracy, delay)
+            Goal::Energy { .. } if deadline <= 0.0 => rank(Class::Late, delay, energy),
+            Goal::Delay { accuracy: floor } | Goal::Energy { accuracy: floor } if sure < floor - EQUAL => {
+                share(Class::Inaccurate, sure, delay)
             }
-            Goal::Delay { .. } => rank(0, delay, -accuracy),
-            Goal::Energy { .. } if late <= deadline => rank(0, energy, delay),
-            Goal::Energy { .. } => share(1, in_time, delay),
-            Goal::Accuracy => share(0, right_in_time, delay),
+            Goal::Delay { .. } => rank(Class::Meets, delay, -accuracy),
+            Goal::Energy { .. } if late <= deadline => rank(Class::Meets, energy, delay),
+            Goal::Energy { .. } => share(Class::Late, in_time, delay),
+            Goal::Accuracy => share(Class::Meets, right_in_time, delay),
         }
     }
 
-    /// True if what is chosen has to meet the deadline surely.
-    pub(crate) fn is_bound_by_deadline(&self) -> bool {
-        matches!(self, Goal::Energy { .. })
+    /// True if the deadline counts for what is chosen.
+    pub(crate) fn has_deadline(&self) -> bool {
+        !matches!(self, Goal::Delay { .. })
     }
 }
 
 impl Rank {
-    /// How much better `self` is than `other`: a share of what `other` costs, or what the accuracy is worth. Doing what is asked
-    /// is worth everything.
-    pub(crate) fn gain_over(&self, other: &Rank) -> Gain {
-        if self.class != other.class {
-            return if self.class < other.class { Gain::Kind } else { Gain::Share(0.0) };
+    /// How much better `self` is than `other`, as a share of delay or energy; infinite where `other` does not do what is asked
+    /// and `self` does it better. `None` if it is not better.
+    ///
+    /// Where a share of answers is compared first, what is gained in it counts by [`WORTH`], and what is gained in the delay
+    /// beside it is added. A longer delay takes nothing away: answers are what is asked for, and the better choice would
+    /// never be taken.
+    pub(crate) fn gain_over(&self, other: &Rank) -> Option<f64> {
+        if self >= other {
+            return None;
+        }
+        if self.class < other.class {
+            return Some(f64::INFINITY);
         }
         let share = |own: f64, other: f64| if other > own { (other - own) / other } else { 0.0 };
-        match self.share {
-            true if self.first + EQUAL < other.first => Gain::Share(WORTH * (other.first - self.first)),
-            true => Gain::Share(share(self.second, other.second)),
-            false => Gain::Share(share(self.first, other.first)),
-        }
+        Some(match self.share {
+            true => WORTH * (other.first - self.first) + share(self.second, other.second),
+            false => share(self.first, other.first),
+        })
     }
-}
-
-/// What changing to another action would bring.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) enum Gain {
-    /// The present action does not do what is asked, the other does.
-    Kind,
-    /// A share of delay or energy, or worth as much.
-    Share(f64),
 }
 
 #[cfg(test)]
@@ -121,8 +145,18 @@ mod tests {
     use super::*;
 
     fn estimate(delay: f64, energy: f64, accuracy: f64) -> Estimate {
-        let (in_time, bytes, right_in_time) = (1.0, 0.0, accuracy);
-        Estimate { action: Action::Local, delay, late: 1.5 * delay, in_time, energy, bytes, accuracy, right_in_time }
+        let (in_time, bytes, right_in_time, error) = (1.0, 0.0, accuracy, 0.0);
+        Estimate {
+            action: Action::Local,
+            delay,
+            late: 1.5 * delay,
+            in_time,
+            energy,
+            bytes,
+            accuracy,
+            error,
+            right_in_time,
+        }
     }
 
     fn best(goal: Goal, deadline: f64, estimates: &[Estimate]) -> usize {
@@ -166,12 +200,35 @@ mod tests {
     }
 
     #[test]
+    fn what_may_have_been_lucky_is_not_accurate_enough() {
+        let lucky = Estimate { error: 0.01, ..estimate(1.0, 1.0, 0.905) };
+        for goal in [Goal::Delay { accuracy: 0.9 }, Goal::Energy { accuracy: 0.9 }] {
+            assert_eq!(best(goal, 100.0, &[lucky, estimate(2.0, 2.0, 0.901)]), 1, "{goal:?}");
+            assert_eq!(
+                best(goal, 100.0, &[Estimate { error: 0.004, ..lucky }, estimate(2.0, 2.0, 0.901)]),
+                0,
+                "{goal:?}"
+            );
+            // Where nothing surely is, the most accurate one still is taken.
+            assert_eq!(best(goal, 100.0, &[lucky, estimate(2.0, 2.0, 0.89)]), 0, "{goal:?}");
+        }
+    }
+
+    #[test]
     fn half_a_point_is_worth_a_tenth_of_the_delay() {
         let rank = |estimate: &Estimate| Goal::Accuracy.rank(estimate, 100.0);
-        let gain = rank(&estimate(2.0, 1.0, 0.91)).gain_over(&rank(&estimate(1.0, 1.0, 0.9)));
-        assert!(matches!(gain, Gain::Share(share) if (share - 0.2).abs() < 1e-9), "{gain:?}");
-        let gain = rank(&estimate(1.0, 1.0, 0.9)).gain_over(&rank(&estimate(2.0, 1.0, 0.9)));
-        assert_eq!(gain, Gain::Share(0.5));
+        let gain = |own: Estimate, other: Estimate| rank(&own).gain_over(&rank(&other));
+        let near = |gain: Option<f64>, expected: f64| gain.is_some_and(|gain| (gain - expected).abs() < 1e-9);
+        assert!(near(gain(estimate(2.0, 1.0, 0.91), estimate(1.0, 1.0, 0.9)), 0.2));
+        assert!(near(gain(estimate(1.0, 1.0, 0.9), estimate(2.0, 1.0, 0.9)), 0.5));
+        // Both at once are worth both.
+        assert!(near(gain(estimate(1.0, 1.0, 0.91), estimate(2.0, 1.0, 0.9)), 0.7));
+        // However much sooner it is, what is right less often is not better.
+        assert_eq!(gain(estimate(0.01, 1.0, 0.9), estimate(2.0, 1.0, 0.91)), None);
+        assert_eq!(gain(estimate(1.0, 1.0, 0.9), estimate(1.0, 1.0, 0.9)), None);
+        let floor = Goal::Delay { accuracy: 0.9 };
+        let (enough, not) = (floor.rank(&estimate(9.0, 1.0, 0.9), 1.0), floor.rank(&estimate(1.0, 1.0, 0.8), 1.0));
+        assert_eq!((enough.gain_over(&not), not.gain_over(&enough)), (Some(f64::INFINITY), None));
     }
 
     #[test]

@@ -116,7 +116,7 @@ impl Measurements {
     /// Writes a measurement file.
     ///
     /// # Errors
-    /// `InvalidInput` if a number is not finite.
+    /// `InvalidInput` that says where, if a number is not finite or lengths and classes do not agree: what is written can be read.
     pub fn to_json(&self) -> Result<Vec<u8>> {
         self.check()?;
         serde_json::to_vec(self).map_err(|error| Error::invalid(format!("measurements: {error}")))
@@ -151,20 +151,38 @@ impl Measurements {
                 None => Ok(()),
             }
         };
+        let sure = |name: &str, values: &[f32]| {
+            list(name, values.len())?;
+            match values.iter().position(|value| !value.is_finite()) {
+                Some(image) => Err(Error::invalid(format!("measurements: {name}, image {image}: {}", values[image]))),
+                None => Ok(()),
+            }
+        };
         let coding = |coding: &Coding| {
             list(&format!("sizes of {} {}", coding.codec, coding.setting), coding.bytes.len())?;
-            list(&format!("confidences of {} {}", coding.codec, coding.setting), coding.confidence.len())?;
+            sure(&format!("confidences of {} {}", coding.codec, coding.setting), &coding.confidence)?;
             classes(&format!("answers of {} {}", coding.codec, coding.setting), &coding.answers)
         };
         classes("labels", &self.labels)?;
         classes("answers", &self.answers)?;
-        list("confidences", self.confidence.len())?;
+        sure("confidences", &self.confidence)?;
         self.inputs.iter().try_for_each(coding)?;
         self.cuts.iter().flat_map(|cut| &cut.codings).try_for_each(coding)?;
         for exit in &self.exits {
             list(&format!("logits of {}", exit.name), exit.logits.len())?;
-            if exit.logits.iter().any(|logits| logits.len() != self.classes) {
-                return Err(Error::invalid(format!("measurements: {} has not {} classes", exit.name, self.classes)));
+            for (image, logits) in exit.logits.iter().enumerate() {
+                if logits.len() != self.classes {
+                    return Err(Error::invalid(format!(
+                        "measurements: {} has not {} classes",
+                        exit.name, self.classes
+                    )));
+                }
+                if let Some(logit) = logits.iter().find(|logit| !logit.is_finite()) {
+                    let name = &exit.name;
+                    return Err(Error::invalid(format!(
+                        "measurements: {name} has a logit of {logit} for image {image}"
+                    )));
+                }
             }
         }
         Ok(())

@@ -66,4 +66,21 @@ pub(crate) mod tests {
         let measured = example();
         assert_eq!(Measurements::from_json(&measured.to_json().unwrap()).unwrap(), measured);
     }
+
+    #[test]
+    fn what_could_not_be_read_is_not_written() {
+        let exit = Exit { name: "exit1".into(), seconds: 0.01, extra: 0.001, logits: vec![vec![1.0, 0.0]; 20] };
+        for bad in [f32::NAN, f32::NEG_INFINITY] {
+            let mut measured = example();
+            measured.exits.push(exit.clone());
+            assert!(measured.to_json().is_ok());
+            measured.exits[0].logits[7][1] = bad;
+            let error = measured.to_json().unwrap_err().to_string();
+            assert!(error.contains("exit1") && error.contains("image 7"), "{error}");
+            let mut measured = example();
+            measured.inputs[1].confidence[3] = bad;
+            let error = measured.to_json().unwrap_err().to_string();
+            assert!(error.contains("JPEG q75") && error.contains("image 3"), "{error}");
+        }
+    }
 }

@@ -4,23 +4,27 @@ use std::sync::Arc;
 
 use crate::conditions::Conditions;
 use crate::exit::Policy;
-use crate::split::exits::Passing;
-use crate::split::goal::Gain;
+use crate::split::exits::{Passing, Readings};
+use crate::split::goal::Rank;
 use crate::split::{Action, Estimate, Goal, Measurements, Power, Stop, Work};
 
 /// Which quantile of the bytes a deadline is held against.
 const HIGH: f64 = 0.95;
-/// Images of how many sizes the probability to meet a deadline is taken over.
-const PIECES: usize = 5;
-/// Where the best is in time less often than this, what it waits for would be later still.
-const HOPELESS: f64 = 0.5;
+/// The probability to meet a deadline is the mean of those of images of this many sizes, at equal distances in the order of
+/// all sizes. With few, a deadline near one of the sizes would move many images in or out of time at once.
+const PIECES: usize = 20;
+/// A choice that is in time less often than this most likely misses its deadline, and is left without delay.
+const LIKELY: f64 = 0.5;
 
 /// When the planner leaves what it has chosen for what has become better.
 ///
-/// It changes at once where its choice no longer does what is asked (misses the deadline, falls to a link that is down)
-/// and something else does, and for a gain of `step`. For a gain of `margin` it changes when that has lasted for `patience`
-/// choices in a row, or at once where nothing is likely to be in time. Where the deadline must surely be met, what it
-/// changes to must meet it with `margin` to spare, or it would soon have to go back.
+/// It changes at once where its choice no longer does what is asked (falls to a link that is down, is not surely in time
+/// where that is asked for, or most likely misses the deadline) and something else does it better. Else a change must gain
+/// `margin`: it is made when something has gained as much for `patience` choices in a row, or at once for a gain of `step`.
+///
+/// Near a deadline small changes of the link move many answers in or out of time. So where the deadline counts, what would
+/// not gain `margin` if the deadline were shorter by that share is not changed to at once, whatever it gains: a choice that
+/// was left because it was late is taken up again when it has been better for a while, or has time to spare.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Hysteresis {
     /// Share of delay or energy that a change must bring.
@@ -65,7 +69,12 @@ pub struct Planner {
     current: Option<Action>,
     /// For how many choices in a row something has been better by the margin.
     lasted: u32,
+    /// What the exits said of the measured images, by the policy that it was read with last.
+    readings: Option<Arc<Readings>>,
 }
+
+/// Something that is better than the present choice: its place in the order of the goal, what it gains, and what it is.
+type Found = Option<(Rank, f64, Estimate)>;
 
 /// What does not depend on conditions.
 #[derive(Debug, Clone, Copy)]
@@ -77,6 +86,8 @@ struct Candidate {
     /// Bytes of images whose share of larger ones is a half, one and a half and so on of as many parts.
     some_bytes: [f64; PIECES],
     accuracy: f64,
+    /// Accuracy that early stops cost.
+    stop_loss: f64,
     error: f64,
     /// Where the server may answer before all layers have come.
     stop: Option<Stop>,
@@ -99,6 +110,7 @@ impl Planner {
                     coding.map_or(0.0, |coding| quantile(&coding.bytes, share))
                 }),
                 accuracy: measurements.accuracy(action),
+                stop_loss: 0.0,
                 error: measurements.accuracy_error(action),
                 stop: None,
                 passing: None,
@@ -106,7 +118,7 @@ impl Planner {
         };
         let candidates = measurements.actions().filter_map(candidate).collect();
         let hysteresis = Hysteresis::default();
-        Planner { candidates, measurements, power, goal, hysteresis, current: None, lasted: 0 }
+        Planner { candidates, measurements, power, goal, hysteresis, current: None, lasted: 0, readings: None }
     }
 
     /// Only these actions, for a device that cannot do all. The first, [`Action::Local`] if it is there, stays if nothing else
@@ -122,26 +134,64 @@ impl Planner {
     /// ([`Measurements::stop`]): with the accuracy that the goal asks for, else with that of the whole stream.
     pub fn stopping(mut self) -> Planner {
         let stopping = |candidate: &Candidate| {
+            let whole = self.measurements.accuracy(candidate.action);
+            // What the goal asks for, as the goal takes it: a standard error below what was measured.
             let floor = match self.goal {
-                Goal::Delay { accuracy } | Goal::Energy { accuracy } => accuracy,
-                Goal::Accuracy => candidate.accuracy,
+                Goal::Delay { accuracy } | Goal::Energy { accuracy } => accuracy + candidate.error,
+                Goal::Accuracy => whole,
             };
             let stop = self.measurements.stop(candidate.action, floor);
-            Candidate { stop, accuracy: stop.map_or(candidate.accuracy, |stop| stop.accuracy), ..*candidate }
+            let accuracy = stop.map_or(whole, |stop| stop.accuracy);
+            Candidate { stop, accuracy, stop_loss: whole - accuracy, ..*candidate }
         };
         self.candidates = self.candidates.iter().map(stopping).collect();
         self
     }
 
     /// Exits on the way are asked: those of the measurements, by these policies, as they decide under these conditions.
-    pub fn exiting<'a>(mut self, policy: impl Fn(Action) -> Option<&'a Policy>, conditions: &Conditions) -> Planner {
-        let exiting = |candidate: &Candidate| {
-            let policy = policy(candidate.action);
-            let passing = policy.and_then(|policy| self.measurements.passing(candidate.action, policy, conditions));
-            Candidate { passing, ..*candidate }
-        };
-        self.candidates = self.candidates.iter().map(exiting).collect();
+    ///
+    /// Called again, for other conditions, it takes little time: what the exits said of the images is read only once for all
+    /// policies with the same temperatures.
+    pub fn exiting<'a>(self, policy: impl Fn(Action) -> Option<&'a Policy>, conditions: &Conditions) -> Planner {
+        self.with_exits(policy, conditions, false)
+    }
+
+    /// The same, where the goal is better served with exits than without them under these conditions: they take time
+    /// themselves. [`Planner::asks`] says where that is.
+    pub fn exiting_where_better<'a>(
+        self,
+        policy: impl Fn(Action) -> Option<&'a Policy>,
+        conditions: &Conditions,
+    ) -> Planner {
+        self.with_exits(policy, conditions, true)
+    }
+
+    fn with_exits<'a>(
+        mut self,
+        policy: impl Fn(Action) -> Option<&'a Policy>,
+        conditions: &Conditions,
+        only_better: bool,
+    ) -> Planner {
+        let mut candidates = Vec::with_capacity(self.candidates.len());
+        for candidate in self.candidates.iter() {
+            let direct = Candidate { passing: None, ..*candidate };
+            let passing = policy(candidate.action).and_then(|policy| {
+                if !self.readings.as_ref().is_some_and(|known| known.are_by(policy)) {
+                    self.readings = Some(Arc::new(Readings::new(&self.measurements, policy)));
+                }
+                self.measurements.passing(candidate.action, policy, self.readings.as_ref()?, conditions)
+            });
+            let asked = Candidate { passing, ..direct };
+            let rank = |one: &Candidate| self.goal.rank(&self.estimate_of(one, conditions), conditions.deadline);
+            candidates.push(if only_better && rank(&asked) >= rank(&direct) { direct } else { asked });
+        }
+        self.candidates = candidates.into();
         self
+    }
+
+    /// Whether the exits on the way to an action are asked.
+    pub fn asks(&self, action: Action) -> bool {
+        self.candidates.iter().any(|candidate| candidate.action == action && candidate.passing.is_some())
     }
 
     /// When the server may answer an action's stream early, if the planner is [`Planner::stopping`].
@@ -186,37 +236,61 @@ impl Planner {
 
     /// The action to take now: the best one, or what was chosen before while that is nearly as good ([`Hysteresis`]).
     pub fn choose(&mut self, conditions: &Conditions) -> Estimate {
-        let best = self.best(conditions);
         let current = self.current.and_then(|action| self.estimate(action, conditions));
-        let stays = current.filter(|current| current.action != best.action && !self.leaves(current, &best, conditions));
-        match stays {
-            Some(current) => current,
-            None => {
-                (self.current, self.lasted) = (Some(best.action), 0);
-                best
+        let next = match current {
+            Some(current) => self.change(&current, conditions),
+            None => Some(self.best(conditions)),
+        };
+        match (next, current) {
+            (None, Some(current)) => current,
+            (next, _) => {
+                let next = next.unwrap_or_else(|| self.best(conditions));
+                (self.current, self.lasted) = (Some(next.action), 0);
+                next
             }
         }
     }
 
-    /// True if it is time to change; counts how long another action has been better.
-    fn leaves(&mut self, current: &Estimate, best: &Estimate, conditions: &Conditions) -> bool {
+    /// What it is time to change to; counts for how long something has been better.
+    fn change(&mut self, current: &Estimate, conditions: &Conditions) -> Option<Estimate> {
         let Hysteresis { margin, patience, step } = self.hysteresis;
-        let deadline = conditions.deadline;
-        let Gain::Share(share) = self.goal.rank(best, deadline).gain_over(&self.goal.rank(current, deadline)) else {
-            return true;
+        let rank = |estimate: &Estimate, conditions: &Conditions| self.goal.rank(estimate, conditions.deadline);
+        let now = rank(current, conditions);
+        let bound = self.goal.has_deadline() && conditions.deadline.is_finite();
+        let misses = bound && current.in_time < LIKELY;
+        let shorter = Conditions { deadline: conditions.deadline / (1.0 + margin), ..*conditions };
+        let gains = |estimate: &Estimate, conditions: &Conditions| {
+            rank(estimate, conditions).gain_over(&now).filter(|&gain| gain >= margin)
         };
-        let spare =
-            !self.goal.is_bound_by_deadline() || current.late > deadline || best.late * (1.0 + margin) <= deadline;
-        if !spare || share < margin {
+        // The best of all that gain enough, and of those that would with a shorter deadline too, with their gains.
+        let (mut best, mut sure): (Found, Found) = (None, None);
+        for candidate in self.candidates.iter() {
+            let other = self.estimate_of(candidate, conditions);
+            let Some(gain) = gains(&other, conditions) else { continue };
+            let place = rank(&other, conditions);
+            let is_first = |known: &Found| known.is_none_or(|(first, ..)| place < first);
+            if is_first(&best) {
+                best = Some((place, gain, other));
+            }
+            if is_first(&sure) && (!bound || gains(&self.estimate_of(candidate, &shorter), &shorter).is_some()) {
+                sure = Some((place, gain, other));
+            }
+        }
+        let Some((_, gain, next)) = best else {
             self.lasted = 0;
-            return false;
+            return None;
+        };
+        if gain == f64::INFINITY || misses {
+            return Some(next);
         }
         self.lasted = self.lasted.saturating_add(1);
-        share >= step || self.lasted >= patience || best.in_time < HOPELESS
+        let (at_once, next) = sure.map_or((false, next), |(_, gain, next)| (gain >= step, next));
+        (at_once || self.lasted >= patience).then_some(next)
     }
 
     fn estimate_of(&self, candidate: &Candidate, conditions: &Conditions) -> Estimate {
-        let Candidate { action, work, bytes, high_bytes, some_bytes, accuracy, error, stop, passing } = *candidate;
+        let Candidate { action, work, bytes, high_bytes, some_bytes, accuracy, stop_loss, error, stop, passing } =
+            *candidate;
         let work = Work { device: passing.map_or(work.device, |passing| passing.device), ..work };
         let delay = work.delay(bytes, conditions);
         // All is sent; the answer comes sooner.
@@ -225,7 +299,7 @@ impl Planner {
             delay - share * (delay - work.delay(stop.bytes, conditions)).max(0.0)
         });
         let in_time = some_bytes.map(|bytes| work.in_time(bytes, conditions)).iter().sum::<f64>() / PIECES as f64;
-        let right = passing.map_or(accuracy, |passing| passing.rest_right);
+        let rest_right = passing.map_or(accuracy, |passing| (passing.rest_right - stop_loss).clamp(0.0, 1.0));
         let end = Estimate {
             action,
             delay,
@@ -234,7 +308,8 @@ impl Planner {
             energy: work.energy(bytes, conditions, &self.power),
             bytes,
             accuracy,
-            right_in_time: in_time * (right - error).max(0.0),
+            error,
+            right_in_time: in_time * (rest_right - error).max(0.0),
         };
         let Some(Passing { share, right, seconds, .. }) = passing.filter(|passing| passing.share > 0.0) else {
             return end;
@@ -248,6 +323,9 @@ impl Planner {
             in_time: mean(in_time, end.in_time),
             energy: mean(exit.energy(0.0, conditions, &self.power), end.energy),
             bytes: mean(0.0, end.bytes),
+            accuracy: mean(right, rest_right),
+            // What exits answer is as likely to be wrong on other images as it was on these.
+            error: mean(0.0, error),
             right_in_time: mean(in_time * right, end.right_in_time),
             ..end
         }
@@ -379,7 +457,7 @@ mod tests {
     #[test]
     fn what_is_late_anyway_is_not_made_later() {
         // The input is sent while that is in time, then the link drops, and nothing is.
-        for goal in [Goal::Energy { accuracy: 0.9 }, Goal::Accuracy] {
+        for goal in [Goal::Energy { accuracy: 0.85 }, Goal::Accuracy] {
             let mut planner = planner(goal);
             let good = Conditions { bandwidth: 1e7, deadline: 0.3, device_speed: 0.01, ..Conditions::default() };
             let first = planner.choose(&good).action;
@@ -410,7 +488,18 @@ mod tests {
         // Half after 20 ms; the others take 3 ms more than without the exit.
         let (with, without) = (of(&exiting, &sure), of(&alone, &sure));
         assert!((with.delay - (0.01 + 0.5 * (without.delay + 0.003))).abs() < 1e-9, "{with:?} {without:?}");
-        assert!((with.late - without.late - 0.003).abs() < 1e-9 && with.accuracy == without.accuracy);
+        assert!((with.late - without.late - 0.003).abs() < 1e-9);
+        // The exit is right on the half that it answers, what is sent on 9 of the other 10: nothing is lost. An exit that is
+        // wrong on all that it answers leaves those 9.
+        assert!(
+            (with.accuracy - 0.95).abs() < 1e-12 && (without.accuracy - 0.95).abs() < 1e-12,
+            "{with:?} {without:?}"
+        );
+        let mut misled = alone.measurements().as_ref().clone();
+        misled.exits[0].logits.iter_mut().for_each(|logits| logits.reverse());
+        let misled = Planner::new(Arc::new(misled), Power::default(), Goal::Accuracy);
+        let misled = of(&misled.exiting(|of| (of == action).then_some(&policy), &sure), &sure);
+        assert!((misled.accuracy - 0.45).abs() < 1e-12 && (misled.right_in_time - 0.45).abs() < 1e-12, "{misled:?}");
         // A link that is too slow loses the half that is sent, 9 of 10 of which are right.
         let slow = Conditions { bandwidth: 1e3, deadline: 0.5, ..sure };
         assert_eq!(
@@ -457,20 +546,132 @@ mod tests {
         (at[0] * at[1]).sqrt()
     }
 
+    /// Conditions under which two codecs of the input meet the deadline for most images, and how the better one is found.
+    fn near_a_deadline() -> (Conditions, f64) {
+        let base = Conditions { deadline: 0.16, device_speed: 0.5, ..Conditions::default() };
+        let planner = planner(Goal::Accuracy);
+        let best = |bandwidth: f64| planner.best(&Conditions { bandwidth, ..base });
+        let all: Vec<f64> = (0..200).map(|i| 10f64.powf(6.8 + 0.005 * f64::from(i))).collect();
+        let at = all.windows(2).find(|pair| best(pair[0]).action != best(pair[1]).action).expect("no crossover");
+        for bandwidth in at {
+            assert!(best(*bandwidth).in_time > 0.8, "{:?}", best(*bandwidth));
+        }
+        (base, (at[0] * at[1]).sqrt())
+    }
+
     #[test]
     fn jitter_around_a_deadline_makes_no_flapping() {
-        let base = Conditions { deadline: 0.16, device_speed: 0.5, ..Conditions::default() };
+        let (base, middle) = near_a_deadline();
         let with = |c: Conditions| Conditions { bandwidth: c.bandwidth, ..base };
-        let middle = crossover(Goal::Accuracy, with);
-        let mut free = planner(Goal::Accuracy).hysteresis(Hysteresis { margin: 0.0, patience: 0, step: 0.0 });
-        assert!(switches(&mut free, jitter(middle, 0.08, 500).map(with)) > 100);
-        assert!(switches(&mut planner(Goal::Accuracy), jitter(middle, 0.08, 500).map(with)) <= 2);
+        let free = || planner(Goal::Accuracy).hysteresis(Hysteresis { margin: 0.0, patience: 0, step: 0.0 });
+        let flapping = switches(&mut free(), jitter(middle, 0.08, 500).map(with));
+        // Each jump of the link is taken for certain here: some leave the better codec for one that most likely is in time.
+        let settled = switches(&mut planner(Goal::Accuracy), jitter(middle, 0.08, 500).map(with));
+        assert!(flapping > 200 && settled * 8 < flapping, "{settled} {flapping}");
+        // A device knows how far off its link is.
+        let known = || {
+            let mut link = crate::split::LinkEstimate::new(Conditions { bandwidth: middle, ..base });
+            jitter(middle, 0.2, 500).map(move |conditions| {
+                link.observe(20_000, Conditions { round_trip: base.round_trip, ..conditions }.transfer(20_000.0));
+                Conditions { bandwidth: link.conditions().bandwidth, deviation: link.conditions().deviation, ..base }
+            })
+        };
+        let (settled, flapping) = (switches(&mut planner(Goal::Accuracy), known()), switches(&mut free(), known()));
+        assert!(flapping > 50 && settled * 8 < flapping, "{settled} {flapping}");
+    }
+
+    #[test]
+    fn what_most_likely_misses_its_deadline_is_left_at_once_and_taken_up_again_with_time_to_spare() {
+        let (base, middle) = near_a_deadline();
+        let at = |factor: f64| Conditions { bandwidth: factor * middle, ..base };
+        let mut planner = planner(Goal::Accuracy);
+        let first = planner.choose(&at(1.5));
+        assert_eq!((first.action, first.in_time), (Action::Input { coding: 0 }, 1.0));
+        // In time for fewer than half of the images.
+        assert!(planner.estimate(first.action, &at(0.8)).unwrap().in_time < 0.5);
+        let second = planner.choose(&at(0.8)).action;
+        assert_eq!(second, Action::Input { coding: 1 });
+        // A little better than at the crossover is no reason to go back at once; with time to spare is.
+        assert_eq!(planner.choose(&at(1.2)).action, second);
+        assert_eq!(planner.best(&at(1.2)).action, first.action);
+        assert_eq!(planner.choose(&at(100.0)).action, first.action);
+        // What lasts is believed without time to spare.
+        assert_eq!(planner.choose(&at(0.8)).action, second);
+        let places = (1..100).find(|_| planner.choose(&at(1.2)).action == first.action);
+        assert_eq!(places, Some(3));
+    }
+
+    #[test]
+    fn what_has_time_to_spare_is_found_behind_what_has_none() {
+        let mut measured = example();
+        measured.cuts.clear();
+        measured.inputs.truncate(2);
+        measured.whole = 0.05;
+        for (coding, (encode, decode)) in measured.inputs.iter_mut().zip([(0.005, 0.035), (0.010, 0.010)]) {
+            (coding.encode, coding.decode, coding.answers) = (encode, decode, measured.answers.clone());
+        }
+        let power = Power { compute: 10.0, send: 0.0, receive: 0.0, idle: 0.0 };
+        let mut planner = Planner::new(Arc::new(measured), power, Goal::Energy { accuracy: 0.9 });
+        let conditions = |bandwidth| Conditions {
+            bandwidth,
+            round_trip: 0.0,
+            deadline: 0.1,
+            device_speed: 0.5,
+            ..Conditions::default()
+        };
+        // 1 J and 100 ms on the device; 0.1 J and 95 ms, or 0.2 J and 80 ms, at the server.
+        assert_eq!(planner.choose(&conditions(0.0)).action, Action::Local);
+        let link = conditions(f64::INFINITY);
+        let costs: Vec<_> = planner.candidates(&link).iter().map(|one| (one.energy, one.late)).collect();
+        for (cost, expected) in costs.iter().zip([(1.0, 0.1), (0.1, 0.095), (0.2, 0.08)]) {
+            assert!((cost.0 - expected.0).abs() < 1e-9 && (cost.1 - expected.1).abs() < 1e-9, "{costs:?}");
+        }
+        assert_eq!(planner.choose(&link).action, Action::Input { coding: 1 });
+    }
+
+    #[test]
+    fn a_better_choice_is_taken_however_little_more_often_it_is_right() {
+        // Right on three images of 500 more, of which one and a half are a standard error, and 30 times as fast.
+        let mut measured = example();
+        let answers = |wrong: usize| (0..500).map(|i| u32::from(i < wrong)).collect::<Vec<u32>>();
+        measured.labels = vec![0; 500];
+        measured.answers = answers(50);
+        measured.cuts.clear();
+        measured.inputs.truncate(1);
+        let coding = &mut measured.inputs[0];
+        (coding.answers, coding.bytes, coding.confidence) = (answers(47), vec![1; 500], vec![0.9; 500]);
+        measured.confidence = vec![0.9; 500];
+        let mut planner = Planner::new(Arc::new(measured), Power::default(), Goal::Accuracy);
+        let slow = Conditions { device_speed: 0.02, bandwidth: 0.0, round_trip: 0.0, ..Conditions::default() };
+        assert_eq!(planner.choose(&slow).action, Action::Local);
+        let link = Conditions { bandwidth: 1e9, ..slow };
+        let best = planner.best(&link);
+        assert_eq!(best.action, Action::Input { coding: 0 });
+        assert!(best.right_in_time > 0.902 && best.right_in_time < 0.903, "{best:?}");
+        assert_eq!(planner.choose(&link).action, best.action);
+    }
+
+    #[test]
+    fn a_goal_without_a_deadline_is_patient_whatever_is_in_time() {
+        let goal = Goal::Delay { accuracy: 0.9 };
+        let with = |c: Conditions| Conditions { device_speed: 0.4, deadline: 0.001, ..c };
+        let middle = crossover(goal, with);
+        let at = |bandwidth| with(Conditions { bandwidth, ..Conditions::default() });
+        let mut planner = planner(goal);
+        let before = planner.choose(&at(middle / 2.0));
+        assert_eq!(before.in_time, 0.0);
+        for _ in 0..10 {
+            assert_ne!(planner.best(&at(middle * 4.0)).action, before.action);
+            assert_eq!(planner.choose(&at(middle * 4.0)).action, before.action);
+            assert_eq!(planner.choose(&at(middle / 2.0)).action, before.action);
+        }
     }
 
     #[test]
     fn a_real_step_is_followed_at_once() {
         let slow = |bandwidth| Conditions { bandwidth, device_speed: 0.2, ..Conditions::default() };
-        let mut planner = planner(Goal::Delay { accuracy: 0.9 });
+        // JPEG is right on 18 of 20 images, with a standard error of one.
+        let mut planner = planner(Goal::Delay { accuracy: 0.85 });
         assert_eq!(planner.choose(&slow(1e8)).action, Action::Input { coding: 1 });
         assert_eq!(planner.choose(&slow(0.0)).action, Action::Local);
         assert_eq!(planner.choose(&slow(1e8)).action, Action::Input { coding: 1 });
@@ -493,14 +694,16 @@ mod tests {
     #[test]
     fn early_answers_are_counted_where_they_come() {
         let measured = Arc::new(crate::split::stop::tests::layered());
-        let goal = Goal::Delay { accuracy: 0.8 };
+        let goal = Goal::Delay { accuracy: 0.7 };
         let plain = Planner::new(measured.clone(), Power::default(), goal);
         let stopping = plain.clone().stopping();
         let slow = Conditions { bandwidth: 1e4, ..Conditions::default() };
         let action = |coding| Action::Split { cut: 0, coding };
         let (whole, early) = (plain.estimate(action(2), &slow).unwrap(), stopping.estimate(action(2), &slow).unwrap());
         let stop = stopping.stop(action(2)).unwrap();
-        assert_eq!((stop.accuracy, early.accuracy, whole.accuracy), (early.accuracy, 0.8, 0.9));
+        assert_eq!((early.accuracy, whole.accuracy), (stop.accuracy, 0.9));
+        // What was measured is more than what is asked for, by what of it may be luck.
+        assert!(early.sure_accuracy() >= 0.7 && early.accuracy < 0.9, "{early:?}");
         // All is sent, so that bytes and energy are the same; those that are answered early have fewer bytes before it.
         assert_eq!((early.bytes, early.energy, early.late), (whole.bytes, whole.energy, whole.late));
         let sooner = stop.share * (whole.bytes - stop.bytes) * 8.0 / slow.bandwidth;

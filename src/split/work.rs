@@ -47,11 +47,11 @@ impl Work {
     pub fn in_time(&self, bytes: f64, conditions: &Conditions) -> f64 {
         let delay = self.delay(bytes, conditions);
         let left = if delay < f64::INFINITY { conditions.deadline - delay } else { f64::NEG_INFINITY };
-        let Deviation { link, device, server } = conditions.deviation;
+        let Deviation { link, device, server, wait } = conditions.deviation;
         let device = device * conditions.on_device(self.device);
         let variance = self.server.map_or(device.powi(2), |work| {
             let (transfer, server) = (link * conditions.transfer(bytes), server * work / conditions.server_speed);
-            device.powi(2) + transfer.powi(2) + server.powi(2)
+            device.powi(2) + transfer.powi(2) + server.powi(2) + wait.powi(2)
         });
         // The standard deviation of normal errors is 1.253 of their mean.
         let spread = 1.253 * variance.sqrt();
@@ -185,9 +185,9 @@ mod tests {
         for (deviations, share) in [(-1.0, 0.159), (0.0, 0.5), (1.645, 0.95), (1e9, 1.0), (-1e9, 0.0)] {
             assert!((in_time(deviations * 0.006_014, link) - share).abs() < 0.01, "{deviations}");
         }
-        // Device 41 ms and server 61 ms beside.
-        let all = Deviation { link: 0.1, device: 0.2, server: 0.1 };
-        let spread = 1.253 * f64::hypot(0.0048, f64::hypot(0.0082, 0.0061));
+        // Device 41 ms and server 61 ms beside, and a wait that is off by 20 ms.
+        let all = Deviation { link: 0.1, device: 0.2, server: 0.1, wait: 0.02 };
+        let spread = 1.253 * f64::hypot(f64::hypot(0.0048, 0.02), f64::hypot(0.0082, 0.0061));
         assert!((in_time(1.645 * spread, all) - 0.95).abs() < 0.01);
         let down = Conditions { bandwidth: 0.0, deviation: all, ..sure };
         assert_eq!(split.in_time(1.0, &down), 0.0);

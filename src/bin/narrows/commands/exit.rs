@@ -39,7 +39,9 @@ pub struct Args {
     #[arg(long, value_name = "FILE", help_heading = "Measurements")]
     fit_measurements: PathBuf,
     /// Coding that is sent if no exit answers, for example "narrows x1"; "local" continues on the device to the end of the
-    /// network [default: the fastest coding of a cut that loses at most --loss, or reaches --target].
+    /// network [default: the fastest coding of a cut that loses at most --loss; with --target, the coding of a cut whose policy
+    /// reaches it at the least cost]. The losses of the coding and of the exits add up. --certainty is that of the policy for
+    /// one coding: it does not cover the choice among codings.
     #[arg(long, value_name = "CODING", help_heading = "Policy")]
     send: Option<String>,
     /// Accuracy that exits may lose against never answering at one, in percentage points.
@@ -108,7 +110,7 @@ pub fn run(args: &Args) -> Result<()> {
         power: args.power.power()?,
     };
     let target = args.target.map_or(Target::loss(args.loss / 100.0), Target::accuracy).certainty(args.certainty);
-    let action = chosen(args, &fit, &conditions)?;
+    let action = chosen(args, &fit, weights, &conditions, target)?;
     let rows = rows(&fit, &test, action, weights, &conditions, target)?;
     let moved = moved(&rows[0].policy, &test, action, &conditions)?;
     if let Some(path) = &args.out {
@@ -125,10 +127,11 @@ pub fn run(args: &Args) -> Result<()> {
     print(text(&rows, &moved, &fit, &test, &sent, &target, args.certainty, &conditions).trim_end())?;
     if rows[0].met == Some(false) {
         let in_time = if conditions.deadline.is_finite() { " and in time" } else { "" };
-        note(format!(
-            "warning: the target does not hold on the images of the fit: the policy answers at an exit only where that is \
-             right{in_time} as often as what comes after it"
-        ));
+        let what = match rows[0].policy.price() {
+            Some(_) => format!("answers at an exit only where that is right{in_time} as often as what comes after it"),
+            None => "never answers at an exit".into(),
+        };
+        note(format!("warning: the target does not hold on the images of the fit: the policy {what}"));
     }
     if let Some(better) = rows.iter().find(|row| row.name == WHOLE).filter(|row| row.beats(&rows[0])) {
         let [own, policy] = [&better.outcome, &rows[0].outcome]
@@ -142,9 +145,30 @@ pub fn run(args: &Args) -> Result<()> {
 }
 
 /// What is done where no exit answers.
-fn chosen(args: &Args, fit: &Measurements, conditions: &Conditions) -> Result<Action> {
+fn chosen(
+    args: &Args,
+    fit: &Measurements,
+    weights: Weights,
+    conditions: &Conditions,
+    target: Target,
+) -> Result<Action> {
     if let Some(name) = &args.send {
         return measured::named(fit, name);
+    }
+    // An accuracy is that of coding and exits together: which coding allows for the cheapest policy, its fit says.
+    if args.target.is_some() {
+        let mut best: Option<(f64, Action)> = None;
+        for action in fit.actions().filter(|action| matches!(action, Action::Split { .. })) {
+            let (samples, route) = fit.exit_samples(action).zip(fit.exit_route(action)).context("no such action")?;
+            let policy = Policy::fit(&samples, route, weights, conditions, target)?;
+            let cost = policy.evaluate(&samples, conditions)?.cost;
+            if policy.evidence().met && best.is_none_or(|(least, _)| cost < least) {
+                best = Some((cost, action));
+            }
+        }
+        if let Some((_, action)) = best {
+            return Ok(action);
+        }
     }
     let accuracy = args.target.unwrap_or(fit.accuracy(Action::Local) - args.loss / 100.0);
     let cuts = fit.actions().filter(|action| matches!(action, Action::Split { .. }));
@@ -184,9 +208,9 @@ fn rows(
         Ok(())
     };
     if action != Action::Local {
-        plain("always offload".into(), Policy::never(fit.classes, direct(action)?), &seen)?;
+        plain("always offload".into(), Policy::never(fit.classes, direct(action)?)?, &seen)?;
     }
-    let local = Policy::never(fit.classes, direct(Action::Local)?);
+    let local = Policy::never(fit.classes, direct(Action::Local)?)?;
     plain(WHOLE.into(), local, &whole)?;
     for (i, exit) in fit.exits.iter().enumerate() {
         // Earlier exits need not be computed then.

@@ -13,7 +13,7 @@ use anyhow::{Context, Result, bail};
 use image::RgbImage;
 use narrows::exit::{Decision, Policy as ExitPolicy, Weights};
 use narrows::link::{Layer, Reply};
-use narrows::split::{Action, Goal, Hysteresis, LinkEstimate, Measurements, Planner, Power};
+use narrows::split::{Action, Goal, Hysteresis, LinkEstimate, Measurements, Planner, Power, layers_by_deadline};
 use narrows::{Conditions, Encoder, Profile, Quality};
 use ndarray::ArrayD;
 use tokio::task::JoinHandle;
@@ -27,19 +27,20 @@ use crate::model::{Cut, Exit, Network, Pool, Stages};
 
 /// Time without a transfer after which a stream is sent to see how the link is.
 const SILENCE: Duration = Duration::from_secs(1);
-/// So long it is believed whether exits pay.
+/// Time after which it is worked out anew, for the conditions of then, what exits answer and whether asking them pays.
 const BELIEF: Duration = Duration::from_secs(1);
-/// Streams that are sent before the first image, to see how the link is, and how long one may take.
+/// Streams that are sent before the first image, to see how the link is, and the longest time that one may take.
 const GREETINGS: usize = 5;
 const GREETING: Duration = Duration::from_secs(1);
-/// Share of delay or energy that is worth a change. Deadlines are held against cautious estimates already, so that little
-/// has to be to spare.
+/// Share of delay or energy that another choice must save before it is changed to. It is half of what planners take if not
+/// told: the estimates that a deadline is compared with are cautious already.
 const CHANGE: f64 = 0.05;
-/// So much before the deadline the device has its own answer.
+/// The device's own answer, and what the server is expected to answer, are to be there this many seconds before the deadline.
 const MARGIN: f64 = 0.005;
-/// An answer that comes later than this tells nothing that is still true, in seconds.
+/// An answer to a stream that was sent to see how the link is, or that came too late, is no longer waited for after this many
+/// seconds: what it would tell of the link is old by then.
 const LATEST: f64 = 3.0;
-/// A word on a layer is waited for no longer, in seconds.
+/// The server's word on a layer is waited for at most this many seconds before the next one is sent.
 const LONGEST: f64 = 60.0;
 
 /// What policy `adaptive` is made from.
@@ -67,9 +68,9 @@ pub struct Adaptive {
     /// Among streams alone.
     streams: Planner,
     link: LinkEstimate,
-    policy: Option<ExitPolicy>,
-    /// Whether exits were found to pay on the way to an action, and when.
-    pay: Option<(Action, Instant, bool)>,
+    policy: Option<Arc<ExitPolicy>>,
+    /// When it was worked out last what exits answer.
+    asked: Instant,
     exits: Vec<Exit>,
     cuts: Vec<Cut>,
     encoders: HashMap<(usize, usize), Encoder>,
@@ -145,16 +146,12 @@ impl Adaptive {
             Some(_) => measured.exits.iter().map(|exit| network.exit(&exit.name)).collect::<Result<_>>()?,
             None => Vec::new(),
         };
-        if let Some(policy) = &policy {
-            for action in measured.actions() {
-                let Some((samples, route)) = measured.exit_samples(action).zip(measured.exit_route(action)) else {
-                    continue;
-                };
-                let along = policy.clone().along(route);
-                along
-                    .and_then(|policy| policy.evaluate(&samples, &Conditions::default()))
-                    .context("policy for the exits")?;
-            }
+        let way = measured.exit_samples(Action::Local).zip(measured.exit_route(Action::Local));
+        if let (Some(policy), Some((samples, route))) = (&policy, way) {
+            let along = policy.clone().along(route);
+            along
+                .and_then(|policy| policy.evaluate(&samples, &Conditions::default()))
+                .context("policy for the exits")?;
         }
         let measured = Arc::new(measured);
         let can = |action| match action {
@@ -164,15 +161,13 @@ impl Adaptive {
         };
         let planner = Planner::new(measured.clone(), power, goal).only(can).stopping();
         let planner = planner.hysteresis(Hysteresis { margin: CHANGE, ..Hysteresis::default() });
-        let planner = planner.exiting(|_| policy.as_ref(), &Conditions { deadline: f64::INFINITY, ..conditions });
-        let streams = planner.clone().only(|action| matches!(action, Action::Split { .. }));
-        Ok(Adaptive {
+        let mut adaptive = Adaptive {
             measured,
+            streams: planner.clone(),
             planner,
-            streams,
             link: LinkEstimate::new(conditions),
-            policy,
-            pay: None,
+            policy: policy.map(Arc::new),
+            asked: Instant::now(),
             exits,
             cuts,
             encoders,
@@ -180,7 +175,9 @@ impl Adaptive {
             last: Instant::now(),
             samples: HashMap::new(),
             probe: None,
-        })
+        };
+        adaptive.ask();
+        Ok(adaptive)
     }
 
     /// Runs every part, and learns what each usually takes.
@@ -223,30 +220,19 @@ impl Adaptive {
         Conditions { deadline: left.max(0.0), ..self.link.conditions() }
     }
 
-    /// Whether it is better to ask the exits on the way to an action: they take time themselves.
-    fn exits_pay(&mut self, action: Action) -> Result<bool> {
-        if let Some((_, _, pays)) = self.pay.filter(|(of, when, _)| *of == action && when.elapsed() < BELIEF) {
-            return Ok(pays);
+    /// Works out what exits answer under the present conditions, and on the way to which actions it is better to ask them:
+    /// they take time themselves.
+    fn ask(&mut self) {
+        if let Some(policy) = &self.policy {
+            let conditions = self.conditions(self.deadline);
+            self.planner = self.planner.clone().exiting_where_better(|_| Some(policy.as_ref()), &conditions);
         }
-        let conditions = &self.conditions(self.deadline).cautious();
-        let known = self.measured.exit_samples(action).zip(self.measured.exit_route(action));
-        let (Some(policy), Some((samples, route))) = (&self.policy, known) else { return Ok(false) };
-        let direct = self.measured.direct_route(action).context("an action that was not measured")?;
-        let direct = ExitPolicy::never(samples.classes(), direct).weighing(*policy.weights())?;
-        let direct = direct.evaluate(&samples, conditions)?;
-        let asked = policy.clone().along(route)?.evaluate(&samples, conditions)?;
-        let pays = match self.planner.goal() {
-            Goal::Delay { .. } => asked.mean.delay < direct.mean.delay,
-            Goal::Energy { .. } => asked.mean.energy < direct.mean.energy && asked.in_time >= direct.in_time,
-            Goal::Accuracy => asked.right_in_time > direct.right_in_time,
-        };
-        self.pay = Some((action, Instant::now(), pays));
-        Ok(pays)
+        self.streams = self.planner.clone().only(|action| matches!(action, Action::Split { .. }));
+        self.asked = Instant::now();
     }
 
-    /// The layers of a stream as a coding has it, those together that are not waited for in between.
+    /// The layers of a stream as a coding has it.
     fn encode(&mut self, feature: &ArrayD<f32>, cut: usize, coding: usize) -> Result<Vec<Vec<u8>>> {
-        let stops = self.planner.stop(Action::Split { cut, coding }).is_some();
         let encoder = self.encoders.get_mut(&(cut, coding)).context("a coding without its profile")?;
         let coding = &self.measured.cuts[cut].codings[coding];
         let stream = encoder.encode(feature, Quality::Scale(coding.scale.unwrap_or(1.0)))?;
@@ -254,7 +240,17 @@ impl Adaptive {
         if let Some((layer, _)) = coding.layer {
             parts.truncate(layer as usize);
         }
-        Ok(if stops { parts } else { vec![parts.concat()] })
+        Ok(parts)
+    }
+
+    /// What of a stream's layers is sent: as many as are answered in time under cautious conditions, where the deadline
+    /// counts, and at least the base layer. Those that the server is not asked about one by one are one part.
+    fn parts(&self, action: Action, mut layers: Vec<Vec<u8>>, left: f64) -> Vec<Vec<u8>> {
+        if !matches!(self.planner.goal(), Goal::Delay { .. }) {
+            let server = self.measured.work(action).and_then(|work| work.server).unwrap_or(0.0);
+            layers.truncate(in_time(&layers, &self.conditions(left - MARGIN).cautious(), server));
+        }
+        if self.planner.stop(action).is_some() { layers } else { vec![layers.concat()] }
     }
 
     /// How the parts of a stream are sent: all of them at once where a soon answer is looked for, else as late as the
@@ -291,6 +287,13 @@ impl Adaptive {
         self.last = Instant::now();
     }
 
+    /// Learns from what has no answer yet, less the server's part of the time as it is expected.
+    fn stalled(&mut self, action: Action, sending: &Sending) {
+        let server = self.measured.work(action).and_then(|work| work.server).unwrap_or(0.0);
+        let server = self.link.conditions().on_server(server);
+        self.link.stalled(sending.bytes(), sending.busy() - server);
+    }
+
     /// What would be sent if something were, and a stream of its kind: what that takes is what has to be known. None if
     /// nothing would be, however good the link became.
     fn probe(&self) -> Option<(Action, Vec<u8>)> {
@@ -305,11 +308,25 @@ impl Adaptive {
     }
 }
 
+/// How many layers the server answers by the deadline of the conditions, at least one; `server` are its seconds of work.
+fn in_time(layers: &[Vec<u8>], conditions: &Conditions, server: f64) -> usize {
+    let ends = layers.iter().scan(0, |end, layer| {
+        *end += layer.len();
+        Some(*end)
+    });
+    layers_by_deadline(&ends.collect::<Vec<usize>>(), conditions, server).max(1)
+}
+
 impl Device<'_> {
     /// Answers an image as is best now.
     pub(super) fn adapt(&mut self, pixels: &RgbImage, work: &mut Work) -> Result<()> {
         let mut adaptive = self.adaptive.take().context("policy adaptive without measurements")?;
         let result = self.adapt_with(&mut adaptive, pixels, work);
+        // The image has its answer: what takes time now is not counted for it.
+        work.delay.get_or_insert_with(|| work.due.elapsed().as_secs_f64());
+        if adaptive.policy.is_some() && adaptive.asked.elapsed() >= BELIEF {
+            adaptive.ask();
+        }
         self.adaptive = Some(adaptive);
         result
     }
@@ -320,7 +337,7 @@ impl Device<'_> {
         let left = |adaptive: &Adaptive| adaptive.deadline - due.elapsed().as_secs_f64();
         let conditions = adaptive.conditions(left(adaptive));
         let choice = adaptive.planner.choose(&conditions).action;
-        let policy = if adaptive.exits_pay(choice)? { adaptive.policy.clone() } else { None };
+        let policy = adaptive.policy.clone().filter(|_| adaptive.planner.asks(choice));
         let mut stages = self.setup.network.begin(self.setup.normalize.batch(std::slice::from_ref(pixels))?);
         // Exits on the way.
         let mut passed: Option<usize> = None;
@@ -335,7 +352,7 @@ impl Device<'_> {
                 }
                 let logits = logits.first().context("the exit gave no answer")?;
                 passed = Some(argmax(logits));
-                let conditions = adaptive.conditions(left(adaptive)).cautious();
+                let conditions = adaptive.conditions(left(adaptive));
                 let Some(reading) = policy.read(i, logits) else { continue };
                 if let Decision::Answer(class) = policy.decide_for(i, &reading, &conditions, &route) {
                     work.record.from = exit.name.clone();
@@ -366,12 +383,13 @@ impl Device<'_> {
             }
             Action::Split { cut, coding } => {
                 let before = work.record.device;
-                let parts = self.stream(adaptive, &mut stages, (cut, coding), work)?;
+                let layers = self.stream(adaptive, &mut stages, (cut, coding), work)?;
                 if passed.is_none() {
                     adaptive.link.observe_device(adaptive.measured.cuts[cut].head, work.record.device - before);
                 }
                 work.record.from = "split".into();
                 let local = adaptive.measured.cuts[cut].tail;
+                let parts = adaptive.parts(choice, layers, left(adaptive));
                 let layers = adaptive.layers(choice, &parts, left(adaptive));
                 let sending = Sending::new(&self.setup, 0, "stream", parts).layers(layers);
                 self.wait(adaptive, choice, sending, (&stages, local, passed), work)
@@ -419,11 +437,12 @@ impl Device<'_> {
             Some(_) => left.max(0.0),
             None => left.max(answer),
         };
-        let patience = Some(patience).filter(|patience| patience.is_finite());
+        // A time that is too long for a clock is no limit.
+        let patience = Duration::try_from_secs_f64(patience).ok();
         let mut underway = self.send_off(&sending);
         let reply = self.runtime.block_on(async {
             match patience {
-                Some(seconds) => tokio::time::timeout(Duration::from_secs_f64(seconds), &mut underway.0).await.ok(),
+                Some(patience) => tokio::time::timeout(patience, &mut underway.0).await.ok(),
                 None => Some((&mut underway.0).await),
             }
         });
@@ -441,9 +460,7 @@ impl Device<'_> {
             None => {
                 work.record.link += sending.seconds();
                 work.record.payload += sending.sent();
-                let server = adaptive.measured.work(action).and_then(|work| work.server).unwrap_or(0.0);
-                let server = adaptive.link.conditions().on_server(server);
-                adaptive.link.stalled(sending.sent(), sending.seconds() - server);
+                adaptive.stalled(action, &sending);
                 // When the answer does come, it tells more. One such is enough to go on.
                 adaptive.probe.get_or_insert(Probe { action, sending, reply: underway });
             }
@@ -492,11 +509,12 @@ impl Device<'_> {
             match reply {
                 Ok(Ok(reply)) => adaptive.observe(action, Some(sending.bytes()), &reply),
                 Ok(Err(_)) | Err(_) => {
-                    adaptive.link.stalled(sending.bytes(), sending.seconds());
+                    adaptive.stalled(action, &sending);
                     break;
                 }
             }
         }
+        adaptive.ask();
     }
 
     /// Sends a stream to see how the link is, if nothing has been sent for a while. The image has its answer by then, and
@@ -529,6 +547,8 @@ impl Device<'_> {
             }
         } else if probe.sending.seconds() < LATEST {
             adaptive.probe = Some(probe);
+        } else {
+            adaptive.stalled(probe.action, &probe.sending);
         }
     }
 }
@@ -537,4 +557,27 @@ impl Device<'_> {
 fn image_codec(coding: &narrows::split::Coding) -> Option<ImageCodec> {
     let codecs = (1..=100).flat_map(|quality| [ImageCodec::Jpeg(quality), ImageCodec::WebP(quality)]);
     codecs.chain([ImageCodec::Png]).find(|codec| codec.name() == coding.codec && codec.setting() == coding.setting)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use narrows::Deviation;
+
+    #[test]
+    fn layers_that_would_be_late_are_left_out_but_for_the_base() {
+        // A byte a millisecond, a second there and back and one at the server: the layers end after 2.1, 2.3 and 2.6 s.
+        let layers = [100, 200, 300].map(|bytes| vec![0; bytes]);
+        let conditions = Conditions { bandwidth: 8000.0, round_trip: 1.0, ..Conditions::default() };
+        let sent = |deadline: f64, link: f64| {
+            let deviation = Deviation { link, ..Deviation::default() };
+            in_time(&layers, &Conditions { deadline, deviation, ..conditions }.cautious(), 1.0)
+        };
+        assert_eq!(
+            [f64::INFINITY, 2.61, 2.59, 2.31, 2.29, 2.0, 0.0].map(|left| sent(left, 0.0)),
+            [3, 3, 2, 2, 1, 1, 1]
+        );
+        // A link that is off by a fifth may take half as long again: 2.65, 2.95 and 3.4 s.
+        assert_eq!([3.41, 3.39, 2.94].map(|left| sent(left, 0.2)), [3, 2, 1]);
+    }
 }

@@ -282,7 +282,8 @@ impl Sending {
         Sending { layers: layers.unwrap_or(self.layers), ..self }
     }
 
-    /// Bytes that the time of an answer tells of; none where a word was waited for in between.
+    /// Bytes that took the time of an answer. None if the server's word on a layer was waited for before the next one was sent:
+    /// part of the time was no transfer then.
     pub fn timed(&self, reply: &Reply) -> Option<usize> {
         let bytes = |parts: usize| self.parts.iter().take(parts).map(Bytes::len).sum();
         match (reply.layers, reply.used) {
@@ -292,7 +293,7 @@ impl Sending {
         }
     }
 
-    /// Bytes that have gone out so far, without an answer.
+    /// Bytes that have gone out so far, if no answer has come: with a patience, one more part each time that it has passed.
     pub fn sent(&self) -> usize {
         let patience = self.layers.patience.as_secs_f64();
         let parts = if patience > 0.0 { 1 + (self.seconds() / patience) as usize } else { self.parts.len() };
@@ -302,6 +303,12 @@ impl Sending {
     /// Bytes of all parts.
     pub fn bytes(&self) -> usize {
         self.parts.iter().map(Bytes::len).sum()
+    }
+
+    /// Seconds since it began, less those in which a word on a layer may have been waited for and nothing was sent.
+    pub fn busy(&self) -> f64 {
+        let pauses = self.parts.len().saturating_sub(1) as f64;
+        (self.seconds() - pauses * self.layers.patience.as_secs_f64()).max(0.0)
     }
 
     /// Seconds since it began.
