@@ -30,19 +30,29 @@ Every request is an image of --measurements, with the bytes, answers and times t
 (`narrows eval --exit NAME ... --measurements FILE`). Adaptive strategies plan, and answer at exits, by what was
 measured on the other images of --fit-measurements, and by what each device has seen of its own link.
 
+Devices know of link and server what replies told them. One that answers by itself sends the stream of an image now and then,
+to see whether link or server have become better: after a second, then after twice that as long as nothing is new.
+
 Traces are CSV: `seconds,bits_per_second` or `seconds,bits_per_second,round_trip_seconds`, from second 0; loads
-`seconds,load`, the share of the servers' time that others take. Both begin again at their end.";
+`seconds,load`, the share of the servers' time that others take. Each line holds until the next one. The last line says when all
+begins again, and has the values of the first: `0,1000000`, `30,100000`, `45,1000000`, `80,1000000` is a tenth for 15 seconds
+of every 80. (`narrows shape` does not begin again: there the last line holds for ever.)
+
+LoRa is the best that such a radio could do: each device has the channel for itself, packets have no preamble and no header (some
+20 symbols, the time of 12 to 25 bytes, for each of at most 255 bytes), answers need no receive windows, and no duty cycle binds.
+Energy leaves out what a radio draws after a transfer while it stays connected.";
 
 /// A kind of link that is drawn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Kind {
     /// Does not change: --bandwidth and --round-trip.
     Constant,
-    /// Cellular, the rate a Brownian motion with outages (Winstein et al. 2013), around --bandwidth.
+    /// Cellular, the rate a Brownian motion (Winstein et al. 2013) with --bandwidth as its mean, down for an eighth of the time.
     Lte,
     /// Wireless LAN, --bandwidth at its best, with bad times and handovers.
     Wifi,
-    /// LoRa at 500 kHz: 37.5 kbit/s down to 1.2 kbit/s.
+    /// LoRa at 500 kHz: 37.5 kbit/s down to 1.2 kbit/s; without --bandwidth, and with no channel that is shared, no headers, no
+    /// receive windows and no duty cycle.
     Lora,
 }
 
@@ -88,8 +98,8 @@ pub struct Args {
     /// Kind of link.
     #[arg(long, value_enum, value_name = "KIND", default_value_t = Kind::Constant, help_heading = "Link")]
     link: Kind,
-    /// Trace of the link in place of a kind (CSV).
-    #[arg(long, value_name = "FILE", conflicts_with = "link", help_heading = "Link")]
+    /// Trace of the link in place of a kind and --bandwidth (CSV); its round trips, if it has some, in place of --round-trip.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["link", "bandwidth"], help_heading = "Link")]
     trace: Option<PathBuf>,
     /// All devices are at the same place of the trace; else each is at one of its own.
     #[arg(long, requires = "trace", help_heading = "Link")]
@@ -102,7 +112,7 @@ pub struct Args {
     conditions: ConditionArgs,
     #[command(flatten, next_help_heading = "Costs")]
     power: PowerArgs,
-    /// Price of a server for an hour, used or not.
+    /// Price of a server for an hour. Reports give the cost of all servers, and that of what was used of them.
     #[arg(long, value_name = "X", default_value_t = 0.2, help_heading = "Costs")]
     price_server_hour: f64,
     /// Price of a gigabyte sent.
@@ -137,7 +147,12 @@ pub fn run(args: &Args) -> Result<()> {
     for (name, strategy) in strategies {
         outcomes.push((name, simulate(&test, &scenario, &strategy)?));
     }
-    let report = FleetReport { model: test.model.clone(), about: about(args, &test, &scenario), scenario, outcomes };
+    let link = match (&args.trace, args.link.to_possible_value()) {
+        (Some(path), _) => format!("trace {}", file_name(path)),
+        (None, kind) => kind.map_or(String::new(), |kind| kind.get_name().to_string()),
+    };
+    let about = about(args, &test, &scenario);
+    let report = FleetReport { model: test.model.clone(), about, link, scenario, outcomes };
     if let Some(folder) = &args.out {
         output::make_folder(folder)?;
         write(&folder.join("simulation.csv"), report.csv().as_bytes())?;
@@ -157,6 +172,9 @@ pub fn run(args: &Args) -> Result<()> {
 
 fn scenario(args: &Args) -> Result<Scenario> {
     let ConditionArgs { bandwidth, round_trip, .. } = args.conditions;
+    if args.link == Kind::Lora && bandwidth != Conditions::default().bandwidth {
+        bail!("--bandwidth says nothing of --link lora, whose rates are those of its spreading factors: leave it out");
+    }
     let drawn = |generator| Link::drawn(generator, round_trip, args.seed);
     let link = match (&args.trace, args.link) {
         (Some(path), _) => {
@@ -263,14 +281,30 @@ fn usual(args: &Args, test: &Measurements, fit: Option<&Arc<Measurements>>, scen
     names
 }
 
+fn file_name(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
 fn about(args: &Args, test: &Measurements, scenario: &Scenario) -> Vec<String> {
+    let again = |steps: &Steps| match steps.period() {
+        period if period.is_finite() => format!(", again after {}", seconds_text(period)),
+        _ => String::new(),
+    };
     let link = match (&args.trace, args.link) {
-        (Some(path), _) => format!("trace {}", path.file_name().unwrap_or_default().to_string_lossy()),
+        (Some(path), _) => format!("trace {}{}", file_name(path), again(&scenario.link.first().bandwidth)),
         (None, Kind::Constant) => "link that does not change".into(),
         (None, Kind::Lte) => "LTE links".into(),
         (None, Kind::Wifi) => "WiFi links".into(),
-        (None, Kind::Lora) => "LoRa links".into(),
+        (None, Kind::Lora) => "LoRa links, each with the channel for itself, without headers or duty cycle".into(),
     };
+    let down = match scenario.link.down() {
+        0.0 => String::new(),
+        share => format!(", down for {:.1} % of the time", 100.0 * share),
+    };
+    let load = args.load.as_ref().map_or(String::new(), |path| {
+        let (mean, load) = (100.0 * scenario.load.mean(), &scenario.load);
+        format!(" Others take {mean:.1} % of the servers ({}{}).", file_name(path), again(load))
+    });
     let deadline = match scenario.deadline {
         deadline if deadline.is_finite() => format!("deadline {}", seconds_text(deadline)),
         _ => "no deadline".into(),
@@ -278,7 +312,7 @@ fn about(args: &Args, test: &Measurements, scenario: &Scenario) -> Vec<String> {
     let arrivals = if args.periodic { "by a clock" } else { "at random" };
     vec![
         format!(
-            "{} devices, {} requests a second each, {arrivals}, for {}; {} servers of {} workers.",
+            "{} devices, {} requests a second each, {arrivals}, for {}; {} servers of {} workers.{load}",
             thousands(scenario.devices as u64),
             scenario.rate,
             seconds_text(scenario.seconds),
@@ -286,7 +320,7 @@ fn about(args: &Args, test: &Measurements, scenario: &Scenario) -> Vec<String> {
             scenario.workers
         ),
         format!(
-            "{link}, mean {}, {} round trip; {deadline}; device speed {}, server speed {}; seed {}.",
+            "{link}, mean {}{down}, {} round trip; {deadline}; device speed {}, server speed {}; seed {}.",
             bandwidth_text(scenario.link.mean_bandwidth()),
             seconds_text(scenario.link.mean_round_trip()),
             scenario.device_speed,
