@@ -149,7 +149,7 @@ impl Scenario {
     pub(super) fn check(&self) -> Result<()> {
         let invalid = |message: String| Err(Error::invalid(message));
         let (devices, servers, workers) = (self.devices, self.servers, self.workers);
-        let all_workers = servers.checked_mul(workers).unwrap_or(usize::MAX);
+        let all_workers = servers.saturating_mul(workers);
         if [devices, all_workers].iter().any(|number| !(1..=MAX_NUMBER).contains(number)) {
             return invalid(format!(
                 "{devices} devices, {servers} servers of {workers} workers: 1 or more, devices and all workers up to a million"

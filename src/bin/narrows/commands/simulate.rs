@@ -30,17 +30,19 @@ Every request is an image of --measurements, with the bytes, answers and times t
 (`narrows eval --exit NAME ... --measurements FILE`). Adaptive strategies plan, and answer at exits, by what was
 measured on the other images of --fit-measurements, and by what each device has seen of its own link.
 
-Devices know of link and server what replies told them. One that answers by itself sends the stream of an image now and then,
-to see whether link or server have become better: after a second, then after twice that as long as nothing is new.
+Devices know of link and server what replies told them. One that answers by itself sends the stream of an
+image now and then, to see whether link or server have become better: after a second, then after twice
+that as long as nothing is new.
 
-Traces are CSV: `seconds,bits_per_second` or `seconds,bits_per_second,round_trip_seconds`, from second 0; loads
-`seconds,load`, the share of the servers' time that others take. Each line holds until the next one. The last line says when all
-begins again, and has the values of the first: `0,1000000`, `30,100000`, `45,1000000`, `80,1000000` is a tenth for 15 seconds
-of every 80. (`narrows shape` does not begin again: there the last line holds for ever.)
+Traces are CSV: `seconds,bits_per_second` or `seconds,bits_per_second,round_trip_seconds`, from second 0;
+loads `seconds,load`, the share of the servers' time that others take. Each line holds until the next one.
+The last line says when all begins again, and has the values of the first: `0,1000000`, `30,100000`,
+`45,1000000`, `80,1000000` is a tenth for 15 seconds of every 80. (`narrows shape` does not begin again:
+there the last line holds for ever.)
 
-LoRa is the best that such a radio could do: each device has the channel for itself, packets have no preamble and no header (some
-20 symbols, the time of 12 to 25 bytes, for each of at most 255 bytes), answers need no receive windows, and no duty cycle binds.
-Energy leaves out what a radio draws after a transfer while it stays connected.";
+Not modelled: what a radio draws after a transfer while it stays connected; of LoRa, that devices share the
+channel, preamble and header of each packet of at most 255 bytes (some 20 symbols, the time of 12 to 25
+bytes), receive windows, and duty cycles. It is the best that such a radio could do.";
 
 /// A kind of link that is drawn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -51,8 +53,8 @@ enum Kind {
     Lte,
     /// Wireless LAN, --bandwidth at its best, with bad times and handovers.
     Wifi,
-    /// LoRa at 500 kHz: 37.5 kbit/s down to 1.2 kbit/s; without --bandwidth, and with no channel that is shared, no headers, no
-    /// receive windows and no duty cycle.
+    /// LoRa at 500 kHz: 37.5 kbit/s down to 1.2 kbit/s, rates of its own and not --bandwidth. Not modelled: a channel that the
+    /// fleet shares, headers, receive windows, duty cycles.
     Lora,
 }
 
