@@ -121,12 +121,14 @@ fn simulate_tells_a_warm_up_from_a_deadline() {
     let place = Place::new();
     let line = "simulate --measurements test.json --strategy local --devices 2";
     place.fails(&format!("{line} --seconds 5s --warm-up 5s"), &["5 of 5 seconds to warm up"]);
-    place.write("bare.csv", b"0,1e6\n20,1e5\n");
+    place.write("bare.csv", b"0,1e6\n20,1e5\n25,1e6\n");
     place.write("words.csv", b"when,rate\n0,1e6\n");
     place.fails(&format!("{line} --trace words.csv"), &["words.csv", "`when`", "the first line is the header"]);
-    let text = place.ok(&format!("{line} --seconds 30s --trace bare.csv"));
-    assert!(!text.contains("probes"), "{text}");
-    assert!(place.ok(&format!("{SIMULATE} --strategy adaptive")).replace('\n', " ").contains("probes of 256 bytes"));
+    let text = place.ok(&format!("{line} --seconds 30s --trace bare.csv")).replace('\n', " ");
+    assert!(!text.contains("probes") && text.contains("trace bare.csv, again after 25 s, mean 820 kbit/s"), "{text}");
+    assert!(
+        place.ok(&format!("{SIMULATE} --strategy adaptive")).replace('\n', " ").contains("probes of adaptive devices")
+    );
 }
 
 #[test]
@@ -187,6 +189,42 @@ fn a_fleet_is_simulated_and_reported_in_every_form() {
     assert!(strategies.iter().all(|one| one["requests"] == strategies[0]["requests"]));
     assert_eq!(place.ok(&line), text);
     assert_ne!(place.ok(&format!("{line} --seed 2")), text);
+    // What was simulated, and what is paid for, is said with it.
+    assert_eq!(json["scenario"]["devices"], 50);
+    assert_eq!(
+        (&json["scenario"]["link"]["kind"], &json["scenario"]["link"]["period_s"]),
+        (&"trace drop.csv".into(), &40.0.into())
+    );
+    assert_eq!((&json["power"]["compute"], &json["prices"]["server_hour"]), (&3.2.into(), &0.2.into()));
+    let flat = text.replace('\n', " ");
+    for words in [
+        "again after 40 s",
+        "3.2 W computing",
+        "after a transfer",
+        "used, with the time that workers worked",
+        "cost, all",
+    ] {
+        assert!(flat.contains(words), "{words} in {text}");
+    }
+    assert_eq!(share("local", "cost_per_million_used"), 0.0);
+    assert!(share("local", "cost_per_million") > 0.0);
+    let header = files[0].lines().next().unwrap();
+    assert!(header.ends_with(",cost_per_million,cost_per_million_used"), "{header}");
+}
+
+#[test]
+fn drawn_links_say_how_long_they_are_down() {
+    let place = Place::new();
+    let text = |more: &str| place.ok(&format!("{SIMULATE} --strategy local {more}")).replace('\n', " ");
+    let lte = text("--link lte --bandwidth 2M");
+    assert!(
+        lte.contains("LTE links, mean ") && lte.contains(", down for 1") && lte.contains(" % of the time"),
+        "{lte}"
+    );
+    assert!(text("--link lora").contains("without headers or duty cycle"));
+    assert!(!text("").contains("down for"));
+    place.write("load.csv", b"0,0.5\n10,0\n40,0.5\n");
+    assert!(text("--load load.csv").contains("Others take 12.5 % of the servers (load.csv, again after 40 s)."));
 }
 
 #[test]
@@ -217,7 +255,16 @@ fn simulate_says_what_is_wrong() {
     place.write("bad.csv", b"seconds,bits_per_second\n0,1e6\n1,fast\n");
     place.fails("simulate --measurements test.json --trace bad.csv", &["bad.csv", "line 3, column 2", "`fast`"]);
     place.write("bad.csv", b"seconds,load\n0,1.5\n");
-    place.fails("simulate --measurements test.json --load bad.csv", &["bad.csv", "1.5"]);
+    place.fails("simulate --measurements test.json --load bad.csv", &["bad.csv", "line 2", "1.5"]);
+    place.write("bad.csv", b"0,1e6\n20,1e5\n");
+    let open = ["bad.csv", "line 2: 100000", "the last line says when all begins again"];
+    place.fails("simulate --measurements test.json --trace bad.csv", &open);
+    place.fails("simulate --measurements test.json --servers 1000000000000", &["all workers up to a million"]);
+    place.fails("simulate --measurements test.json --strategy local --rate 1e-9", &["no request came", "higher rate"]);
+    place.fails("simulate --measurements test.json --link lora --bandwidth 2M", &["--bandwidth", "lora"]);
+    let both = place.run("simulate --measurements test.json --trace drop.csv --bandwidth 1M");
+    assert_eq!(both.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&both.stderr).contains("--bandwidth"));
     let refused = place.run("simulate");
     assert_eq!(refused.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&refused.stderr).contains("--measurements"));

@@ -7,7 +7,7 @@ use std::process::{Command, Output};
 use std::sync::Arc;
 
 use narrows::Conditions;
-use narrows::split::{Action, Goal, Measurements, Planner, Power};
+use narrows::split::{Action, Cut, Goal, Measurements, Planner, Power};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -222,16 +222,21 @@ fn a_deadline_is_what_the_plan_is_about() {
     for words in ["right in time", "\nbest by bandwidth, most answers right within 100 ms\n"] {
         assert!(text.contains(words), "{words} in {text}");
     }
-    assert!(!text.contains("of at least") && !text.contains("no setting") && !text.contains("crossovers"), "{text}");
+    assert!(!text.contains("of at least") && !text.contains("no setting") && !text.contains("Not drawn"), "{text}");
+    assert!(
+        text.contains("\nmean delay by bandwidth, the setting with the most answers right within 100 ms\n"),
+        "{text}"
+    );
     let html = fs::read_to_string(place.path("plan/plan.html")).unwrap();
     assert!(html.contains("uncut deadline") && html.contains(">deadline 100 ms<"));
-    assert!(!html.contains("of at least") && !html.contains("crossovers") && !html.contains("fastest"));
+    assert!(!html.contains("of at least") && !html.contains("fastest") && html.contains("crossovers below"));
     let csv = fs::read_to_string(place.path("plan/plan.csv")).unwrap();
     assert!(csv.lines().next().unwrap().ends_with(",accuracy,right_in_time,chosen"));
 
     // Each way at its best, and the best of all at each bandwidth, by the goal.
     let plan = place.json(&format!("{flags} --deadline 100ms --json"));
     assert!(plan["accuracy_wanted"].is_null());
+    assert!(!plan["crossovers"].as_array().unwrap().is_empty());
     let planner = Planner::new(measured.clone(), Power::default(), Goal::Accuracy);
     let planner = planner.only(|action| measured.coding(action).is_none_or(|coding| coding.codec != "raw RGB"));
     let reigns = plan["fastest_by_bandwidth"].as_array().unwrap();
@@ -267,6 +272,59 @@ fn a_deadline_is_what_the_plan_is_about() {
 }
 
 #[test]
+fn what_is_not_accurate_enough_is_named() {
+    let place = Place::new();
+    place.ok(&eval("--measurements m.json"));
+    let mut measured = place.measurements("m.json");
+    // JPEG is always wrong.
+    let wrong = |(answer, label): (&mut u32, &u32)| *answer = (label + 1) % 10;
+    for coding in measured.inputs.iter_mut().filter(|coding| coding.codec == "JPEG") {
+        coding.answers.iter_mut().zip(&measured.labels).for_each(wrong);
+    }
+    fs::write(place.path("bad.json"), measured.to_json().unwrap()).unwrap();
+    let line = "plan --measurements bad.json --device-speed 0.05 --loss 10 --out plan";
+    let text = place.ok(line);
+    assert!(text.contains("Not drawn: JPEG,") && text.contains(" below agreement 0.9000"), "{text}");
+    let html = fs::read_to_string(place.path("plan/plan.html")).unwrap();
+    assert!(html.contains("Not drawn: JPEG,") && !html.contains("<title>JPEG</title>"));
+    assert_eq!(place.json(&format!("{line} --json"))["not_drawn"][0], "JPEG");
+    // It is among the curves all the same, and marked.
+    let curves = fs::read_to_string(place.path("plan/curves.csv")).unwrap();
+    assert_eq!(curves.lines().next(), Some("way,as_accurate_as_wanted,bandwidth,delay_s"));
+    assert_eq!(curves.lines().filter(|line| line.starts_with("JPEG,0,")).count(), 481);
+    assert_eq!(curves.lines().filter(|line| line.starts_with("local,1,")).count(), 481);
+    // The table has the delays of the curves.
+    let table = text.split("mean delay by bandwidth").nth(1).unwrap();
+    let local = table.lines().find(|line| line.trim().starts_with("local")).unwrap();
+    let seconds: f64 =
+        curves.lines().find(|line| line.starts_with("local,1,")).unwrap().split(',').nth(3).unwrap().parse().unwrap();
+    let texts = [0, 1, 2].map(|digits| format!("{:.digits$} ms", 1e3 * seconds));
+    assert!(texts.iter().any(|text| local.contains(text)), "{texts:?} in {table}");
+    assert!(table.lines().nth(1).unwrap().contains("37.5 kbit/s") && table.contains("100 Mbit/s"), "{table}");
+}
+
+#[test]
+fn one_file_comes_out_as_it_was() {
+    let place = Place::new();
+    place.ok(&eval("--measurements m.json --exit exit1 --exit exit2"));
+    let mut measured = place.measurements("m.json");
+    // A busy machine may have timed what comes later as shorter.
+    let later = Cut { name: "later".into(), head: 0.5 * measured.cuts[0].head, ..measured.cuts[0].clone() };
+    measured.cuts.push(later);
+    measured.exits[1].seconds = 0.5 * measured.exits[0].seconds;
+    measured.exits[1].extra = 0.0;
+    fs::write(place.path("odd.json"), measured.to_json().unwrap()).unwrap();
+    place.ok("plan --measurements odd.json --out plan");
+    assert_eq!(place.measurements("plan/measurements.json"), measured);
+    // Joined with what it has already, too; what is new finds its place.
+    place.ok("plan --measurements odd.json --measurements m.json --out plan");
+    let names = |measured: &Measurements| measured.cuts.iter().map(|cut| cut.name.clone()).collect::<Vec<_>>();
+    assert_eq!(names(&place.measurements("plan/measurements.json")), ["stage3.0.out", "later"]);
+    place.ok("plan --measurements m.json --measurements odd.json --out plan");
+    assert_eq!(names(&place.measurements("plan/measurements.json")), ["later", "stage3.0.out"]);
+}
+
+#[test]
 fn a_network_without_labels_or_cuts_is_measured_too() {
     let place = Place::new();
     let network = network().replace("--labels labels.csv", "");
@@ -296,6 +354,18 @@ fn what_is_wrong_is_said() {
     )
     .unwrap();
     place.fails("plan --measurements nowhere.json", &["nowhere.json"]);
+    let mut none = place.measurements("m.json");
+    let codings = none.inputs.iter_mut().chain(none.cuts.iter_mut().flat_map(|cut| &mut cut.codings));
+    for coding in codings {
+        coding.bytes.clear();
+        coding.answers.clear();
+        coding.confidence.clear();
+    }
+    none.labels.clear();
+    none.answers.clear();
+    none.confidence.clear();
+    fs::write(place.path("none.json"), none.to_json().unwrap()).unwrap();
+    place.fails("plan --measurements none.json", &["none.json", "no images"]);
     place.fails("plan --measurements broken.json", &["broken.json", "not a measurement file"]);
     place.fails("plan --measurements later.json", &["later.json", "later version"]);
     place.fails("plan --measurements m.json --measurements other.json", &["other.json", "different images"]);

@@ -6,17 +6,18 @@ use crate::error::{Error, Result};
 const MAX_LINES: usize = 1_000_000;
 
 /// Reads a table of numbers under a header: the columns of these names, in this order; those from `required` on may be
-/// missing. Without a header, a first line of numbers, the columns are in this order too. Every row has a value for each column that is there.
+/// missing. Without a header, a first line of numbers, the columns are in this order too. Every row has a value for each column
+/// that is there, and comes with the number of its line.
 ///
 /// # Errors
 /// `InvalidInput` that names the line and the column, from 1, of what is not as it should be; `LimitExceeded` beyond a
 /// million lines.
-pub fn read(text: &str, names: &[&str], required: usize) -> Result<Vec<Vec<f64>>> {
+pub fn read(text: &str, names: &[&str], required: usize) -> Result<Vec<(usize, Vec<f64>)>> {
     let wanted = || names.join(",");
     let text = text.trim_start_matches('\u{feff}');
     let lines = text.lines().enumerate().map(|(i, line)| (i + 1, line.trim())).filter(|(_, line)| !line.is_empty());
     let mut lines = lines.peekable();
-    let (_, first) = lines.peek().ok_or_else(|| Error::invalid(format!("empty; the header is {}", wanted())))?;
+    let &(top, first) = lines.peek().ok_or_else(|| Error::invalid(format!("empty; the header is {}", wanted())))?;
     let mut header: Vec<&str> = first.split(',').map(str::trim).collect();
     let bare = header.iter().all(|cell| cell.parse::<f64>().is_ok());
     if bare && (required..=names.len()).contains(&header.len()) {
@@ -27,7 +28,7 @@ pub fn read(text: &str, names: &[&str], required: usize) -> Result<Vec<Vec<f64>>
     if let Some(column) = header.iter().position(|name| !names.contains(name)) {
         let name = header[column];
         return Err(Error::invalid(format!(
-            "line 1, column {}: `{name}`; the first line is the header, {}",
+            "line {top}, column {}: `{name}`; the first line is the header, {}",
             column + 1,
             wanted()
         )));
@@ -37,13 +38,13 @@ pub fn read(text: &str, names: &[&str], required: usize) -> Result<Vec<Vec<f64>>
         match header.iter().position(|other| other == name) {
             Some(place) => places.push(place),
             None if i < required => {
-                return Err(Error::invalid(format!("line 1: no column `{name}`; the header is {}", wanted())));
+                return Err(Error::invalid(format!("line {top}: no column `{name}`; the header is {}", wanted())));
             }
             None => break,
         }
     }
     if header.len() != places.len() {
-        return Err(Error::invalid(format!("line 1: a column twice; the header is {}", wanted())));
+        return Err(Error::invalid(format!("line {top}: a column twice; the header is {}", wanted())));
     }
     let mut rows = Vec::new();
     for (line, text) in lines {
@@ -64,10 +65,10 @@ pub fn read(text: &str, names: &[&str], required: usize) -> Result<Vec<Vec<f64>>
             value
                 .ok_or_else(|| Error::invalid(format!("line {line}, column {column}: `{cell}` is no number from 0 up")))
         };
-        rows.push(places.iter().map(number).collect::<Result<Vec<f64>>>()?);
+        rows.push((line, places.iter().map(number).collect::<Result<Vec<f64>>>()?));
     }
     if rows.is_empty() {
-        return Err(Error::invalid("no lines after the header"));
+        return Err(Error::invalid(format!("line {top}: no lines after the header")));
     }
     Ok(rows)
 }
@@ -81,10 +82,11 @@ mod tests {
     #[test]
     fn columns_are_found_by_name() {
         let read = |text: &str| read(text, &NAMES, 2).unwrap();
-        assert_eq!(read("seconds,bits_per_second\n0,1e6\n\n 2 , 5 \r\n"), [[0.0, 1e6], [2.0, 5.0]]);
-        assert_eq!(read("\u{feff}0,1e6\n2,5\n"), [[0.0, 1e6], [2.0, 5.0]]);
-        assert_eq!(read("0,9,.04\n"), [[0.0, 9.0, 0.04]]);
-        assert_eq!(read("round_trip_seconds,seconds,bits_per_second\n.04,0,9\n"), [[0.0, 9.0, 0.04]]);
+        let two = |second: usize, third: usize| [(second, vec![0.0, 1e6]), (third, vec![2.0, 5.0])];
+        assert_eq!(read("seconds,bits_per_second\n0,1e6\n\n 2 , 5 \r\n"), two(2, 4));
+        assert_eq!(read("\u{feff}0,1e6\n2,5\n"), two(1, 2));
+        assert_eq!(read("0,9,.04\n"), [(1, vec![0.0, 9.0, 0.04])]);
+        assert_eq!(read("round_trip_seconds,seconds,bits_per_second\n.04,0,9\n"), [(2, vec![0.0, 9.0, 0.04])]);
     }
 
     #[test]
@@ -96,8 +98,10 @@ mod tests {
             ("0\n1\n", "the first line is the header"),
             ("0,1\n1,2,3\n", "line 2: 3 values for 2 columns"),
             ("seconds\n0\n", "line 1: no column `bits_per_second`"),
-            ("seconds,seconds,bits_per_second\n0,0,1\n", "a column twice"),
-            ("seconds,bits_per_second\n", "no lines"),
+            ("\n\nseconds\n0\n", "line 3: no column `bits_per_second`"),
+            ("\ntime,bits_per_second\n", "line 2, column 1: `time`"),
+            ("\nseconds,seconds,bits_per_second\n0,0,1\n", "line 2: a column twice"),
+            ("\nseconds,bits_per_second\n", "line 2: no lines"),
             ("seconds,bits_per_second\n0,1\n1\n", "line 3: 1 values for 2 columns"),
             ("seconds,bits_per_second\n0,1\n1,fast\n", "line 3, column 2: `fast`"),
             ("seconds,bits_per_second\n0,1\n\n1,-2\n", "line 4, column 2: `-2`"),

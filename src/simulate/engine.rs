@@ -2,46 +2,21 @@
 
 use crate::error::{Error, Result};
 use crate::exit::{Reading, Rest};
-use crate::simulate::device::{Device, NONE};
+use crate::simulate::check;
+use crate::simulate::device::{Device, Reply};
 use crate::simulate::event::{Events, What};
 use crate::simulate::outcome::{Counts, Outcome, Source};
+use crate::simulate::request::{Line, Request, Requests};
 use crate::simulate::scenario::Scenario;
+use crate::simulate::steps::Steps;
 use crate::simulate::strategy::{Strategy, Ways};
-use crate::split::Measurements;
-
-/// A request that is under way.
-#[derive(Debug, Clone, Copy)]
-struct Request {
-    device: u32,
-    image: u32,
-    way: u32,
-    /// The next one that waits in the same line.
-    next: u32,
-    server: u32,
-    /// Events to come that name it: its place is free again when there are none.
-    holds: u8,
-    /// Its answer has been counted.
-    ended: bool,
-    /// The server refused it, for it was late.
-    refused: bool,
-    /// The answer on the device, or the one it would fall back on, is right.
-    own_right: bool,
-    /// The device answers.
-    local: bool,
-    asked: f64,
-    /// When it began to be sent, when it came to the server, how long it waited and was worked on there.
-    sent: f64,
-    arrived: f64,
-    waited: f64,
-    served: f64,
-}
+use crate::split::{Coding, Measurements};
 
 /// One server.
 #[derive(Debug, Clone)]
 struct Server {
     free: usize,
-    /// Requests in line: first and last of a list.
-    line: (u32, u32),
+    line: Line,
 }
 
 struct Engine<'a> {
@@ -54,8 +29,9 @@ struct Engine<'a> {
     devices: Vec<Device>,
     servers: Vec<Server>,
     turn: usize,
-    requests: Vec<Request>,
-    free: Vec<u32>,
+    requests: Requests,
+    /// What others leave of a server's worker.
+    left: Steps,
     counts: Counts,
 }
 
@@ -65,14 +41,12 @@ struct Engine<'a> {
 /// A million requests take about a second.
 ///
 /// # Errors
-/// `InvalidInput` if the measurements have no images, the scenario makes no sense, or the strategy belongs to other
-/// measurements; `LimitExceeded` beyond 50 million requests.
+/// `InvalidInput` if the measurements have no images or contradict themselves, the scenario makes no sense, no request came
+/// that counts, or the strategy belongs to other measurements; `LimitExceeded` beyond 50 million requests.
 pub fn simulate(measured: &Measurements, scenario: &Scenario, strategy: &Strategy) -> Result<Outcome> {
     scenario.check()?;
-    if measured.images() == 0 {
-        return Err(Error::invalid("measurements without images: there is nothing to simulate with"));
-    }
-    let ways = Ways::of(strategy, measured)?;
+    check::measurements(measured)?;
+    let ways = Ways::of(strategy, measured, scenario)?;
     let mut engine = Engine {
         measured,
         scenario,
@@ -80,10 +54,10 @@ pub fn simulate(measured: &Measurements, scenario: &Scenario, strategy: &Strateg
         readings: readings(measured, &ways)?,
         events: Events::default(),
         devices: (0..scenario.devices).map(|number| Device::new(number, scenario, &ways)).collect(),
-        servers: vec![Server { free: scenario.workers, line: (NONE, NONE) }; scenario.servers],
+        servers: vec![Server { free: scenario.workers, line: Line::EMPTY }; scenario.servers],
         turn: 0,
-        requests: Vec::new(),
-        free: Vec::new(),
+        requests: Requests::default(),
+        left: scenario.load.map(|load| 1.0 - load),
         counts: Counts::new(scenario),
     };
     for (number, device) in engine.devices.iter_mut().enumerate() {
@@ -100,11 +74,10 @@ pub fn simulate(measured: &Measurements, scenario: &Scenario, strategy: &Strateg
             What::Arrived { request } => engine.arrived(request, now),
             What::Served { request } => engine.served(request, now),
             What::Replied { request } => engine.replied(request, now),
-            What::Probed { device } => engine.devices[device as usize].probed(now),
             What::Due { request } => engine.due(request, now),
         }
     }
-    Ok(engine.counts.finish(scenario))
+    engine.counts.finish(scenario)
 }
 
 /// What each exit says of each image, with the temperatures of the policies, which are those of the exits and the same in all.
@@ -129,28 +102,10 @@ impl Engine<'_> {
             self.events.push(next, What::Asked { device: number });
         }
         let image = device.image(self.measured.images());
-        let request = Request {
-            device: number,
-            image,
-            way: 0,
-            next: NONE,
-            server: 0,
-            holds: 1,
-            ended: false,
-            refused: false,
-            own_right: false,
-            local: false,
-            asked: now,
-            sent: 0.0,
-            arrived: 0.0,
-            waited: 0.0,
-            served: 0.0,
-        };
-        let place = self.put(request);
+        let place = self.requests.put(Request::new(number, image, now));
         let device = &mut self.devices[number as usize];
         if device.busy {
-            let line = &mut device.waiting;
-            append(&mut self.requests, line, place);
+            self.requests.append(&mut device.waiting, place);
         } else {
             self.start(place, now);
         }
@@ -158,19 +113,18 @@ impl Engine<'_> {
 
     /// The device's processor turns to a request, or gives it up if it is late.
     fn start(&mut self, place: u32, now: f64) {
-        let Request { device: number, image, asked, .. } = self.requests[place as usize];
+        let Request { device: number, image, asked, .. } = self.requests[place];
         let device = &mut self.devices[number as usize];
         if now - asked > self.scenario.deadline {
             device.busy = false;
-            self.end(place, now, false, Source::Nowhere);
-            self.release(place);
+            self.finish(place, now, false, Source::Nowhere);
             return;
         }
         device.busy = true;
         let plan = device.plan(now, now - asked, self.ways, self.scenario, &self.readings, image as usize);
         let label = self.measured.labels[image as usize] as usize;
         let way = &self.ways.all[plan.way];
-        let request = &mut self.requests[place as usize];
+        let request = &mut self.requests[place];
         request.way = plan.way as u32;
         let whole = matches!(way.route.rest, Rest::Device { .. });
         request.local = plan.answer.is_some() || whole;
@@ -191,50 +145,38 @@ impl Engine<'_> {
         self.spend(asked, self.scenario.power.compute * plan.work);
         self.events.push(now + plan.work, What::Computed { request: place });
         if local {
-            self.probe(number, asked, now);
+            self.probe(number, image, now);
         }
     }
 
-    /// A device that answers by itself may send a probe, to know its link.
-    fn probe(&mut self, number: u32, asked: f64, now: f64) {
-        let device = &mut self.devices[number as usize];
-        let Some(bytes) = device.probe(now) else { return };
-        let trace = self.scenario.link.trace(number as usize);
-        let end = trace.sent(now + device.offset, bytes) - device.offset;
-        if !end.is_finite() {
-            return; // and it waits for the reply for ever
-        }
-        device.radio_free = end;
-        let round_trip = trace.round_trip.at(end + device.offset);
-        self.events.push(end + round_trip, What::Probed { device: number });
-        let power = self.scenario.power;
-        self.spend(asked, power.send * (end - now) + power.receive * round_trip);
-        if asked >= self.scenario.warm_up {
-            self.counts.bytes += bytes;
+    /// A device that answers by itself may send a stream all the same, to know link and server.
+    fn probe(&mut self, number: u32, image: u32, now: f64) {
+        if let Some(way) = self.devices[number as usize].probe(now, self.ways, self.scenario) {
+            let probe = Request { way: way as u32, probe: true, ..Request::new(number, image, now) };
+            let place = self.requests.put(probe);
+            self.send(place, now);
         }
     }
 
     /// The device has computed: it answers, or gives the bytes to its radio, and turns to the next request.
     fn computed(&mut self, place: u32, now: f64) {
-        let Request { device: number, image, asked, local, own_right, way, .. } = self.requests[place as usize];
+        let Request { device: number, local, own_right, .. } = self.requests[place];
         if local {
-            self.end(place, now, own_right, Source::Device);
-            self.release(place);
+            self.finish(place, now, own_right, Source::Device);
         } else {
-            self.send(place, number, image, asked, way, now);
+            self.send(place, now);
         }
-        let device = &mut self.devices[number as usize];
-        device.busy = false;
+        self.devices[number as usize].busy = false;
         while !self.devices[number as usize].busy {
             let line = &mut self.devices[number as usize].waiting;
-            let Some(next) = pull(&mut self.requests, line) else { break };
+            let Some(next) = self.requests.pull(line) else { break };
             self.start(next, now);
         }
     }
 
-    fn send(&mut self, place: u32, number: u32, image: u32, asked: f64, way: u32, now: f64) {
-        let coding = self.measured.coding(self.ways.all[way as usize].action);
-        let bytes = coding.map_or(0.0, |coding| f64::from(coding.bytes[image as usize]));
+    fn send(&mut self, place: u32, now: f64) {
+        let Request { device: number, asked, .. } = self.requests[place];
+        let (bytes, tail) = (self.bytes(place), self.tail(place));
         let device = &mut self.devices[number as usize];
         let start = now.max(device.radio_free);
         let trace = self.scenario.link.trace(number as usize);
@@ -244,13 +186,13 @@ impl Engine<'_> {
             if start - asked <= self.scenario.deadline {
                 device.radio_free = f64::INFINITY;
             }
-            self.end(place, now, false, Source::Nowhere);
-            self.release(place);
+            self.finish(place, now, false, Source::Nowhere);
             return;
         }
         device.radio_free = end;
-        device.sends(place, bytes, start);
-        self.requests[place as usize].sent = start;
+        device.sends(place, bytes, tail, start);
+        let request = &mut self.requests[place];
+        (request.sent, request.gone) = (start, end);
         if asked >= self.scenario.warm_up {
             self.counts.bytes += bytes;
         }
@@ -259,11 +201,10 @@ impl Engine<'_> {
     }
 
     fn sent(&mut self, place: u32, now: f64) {
-        let request = &self.requests[place as usize];
-        let bytes = self.bytes(request);
-        let device = &mut self.devices[request.device as usize];
+        let (bytes, number) = (self.bytes(place), self.requests[place].device as usize);
+        let device = &mut self.devices[number];
         device.sent(bytes);
-        let round_trip = self.scenario.link.trace(request.device as usize).round_trip.at(now + device.offset);
+        let round_trip = self.scenario.link.trace(number).round_trip.at(now + device.offset);
         self.events.push(now + 0.5 * round_trip, What::Arrived { request: place });
     }
 
@@ -271,84 +212,103 @@ impl Engine<'_> {
     fn arrived(&mut self, place: u32, now: f64) {
         let number = self.turn;
         self.turn = (self.turn + 1) % self.servers.len();
-        let request = &mut self.requests[place as usize];
+        let request = &mut self.requests[place];
         (request.arrived, request.server) = (now, number as u32);
         let server = &mut self.servers[number];
         if server.free > 0 {
             self.serve(place, now);
         } else {
-            append(&mut self.requests, &mut server.line, place);
+            self.requests.append(&mut server.line, place);
         }
     }
 
     /// A worker that is free turns to a request, or refuses it if it is late; true if it works.
     fn serve(&mut self, place: u32, now: f64) -> bool {
-        let request = &mut self.requests[place as usize];
+        let work = self.tail(place) / self.scenario.server_speed;
+        let request = &mut self.requests[place];
         request.waited = now - request.arrived;
         if now - request.asked > self.scenario.deadline {
             request.refused = true;
             self.reply(place, now);
             return false;
         }
-        let Rest::Server { tail, .. } = self.ways.all[request.way as usize].route.rest else { return false };
-        let served = tail / (self.scenario.server_speed * (1.0 - self.scenario.load.at(now)));
-        request.served = served;
+        let done = self.left.reach(now, work);
+        request.served = done - now;
+        if request.asked >= self.scenario.warm_up {
+            self.counts.work += work;
+        }
         self.servers[request.server as usize].free -= 1;
         // What is worked off after the end is not of its time.
         let end = self.scenario.seconds;
-        self.counts.worked += (now + served).min(end) - now.min(end);
-        self.events.push(now + served, What::Served { request: place });
+        self.counts.worked += done.min(end) - now.min(end);
+        self.events.push(done, What::Served { request: place });
         true
     }
 
     fn served(&mut self, place: u32, now: f64) {
-        let number = self.requests[place as usize].server as usize;
+        let number = self.requests[place].server as usize;
         self.servers[number].free += 1;
         self.reply(place, now);
-        while let Some(next) = pull(&mut self.requests, &mut self.servers[number].line) {
+        while let Some(next) = self.requests.pull(&mut self.servers[number].line) {
             if self.serve(next, now) {
                 break;
             }
         }
     }
 
+    /// The server sends its answer, which waits while the link is down.
     fn reply(&mut self, place: u32, now: f64) {
-        let device = self.requests[place as usize].device as usize;
-        let round_trip = self.scenario.link.trace(device).round_trip.at(now + self.devices[device].offset);
-        self.events.push(now + 0.5 * round_trip, What::Replied { request: place });
+        let number = self.requests[place].device as usize;
+        let (trace, offset) = (self.scenario.link.trace(number), self.devices[number].offset);
+        let start = trace.bandwidth.rises(now + offset) - offset;
+        if !start.is_finite() {
+            self.finish(place, now, false, Source::Nowhere);
+            return;
+        }
+        let round_trip = trace.round_trip.at(start + offset);
+        self.events.push(start.max(now) + 0.5 * round_trip, What::Replied { request: place });
     }
 
     fn replied(&mut self, place: u32, now: f64) {
-        let request = self.requests[place as usize];
-        let Request { image, asked, sent, waited, served, refused, .. } = request;
-        let bytes = self.bytes(&request);
-        let device = &mut self.devices[request.device as usize];
-        device.replied(now, place, bytes, (now - sent - waited - served).max(0.0), waited);
-        // Since the last byte: a round trip on the way, the rest at the server.
-        let trace = self.scenario.link.trace(request.device as usize);
-        let round_trip = trace.round_trip.at(now + device.offset);
+        let Request { device: number, image, asked, probe, sent, gone, waited, served, refused, .. } =
+            self.requests[place];
+        let work = (!refused).then(|| (self.tail(place), served));
+        let bytes = self.bytes(place);
+        let device = &mut self.devices[number as usize];
+        device.replied(now, &Reply { request: place, probe, bytes, seconds: now - sent, waited, work });
+        // Since the last byte: a round trip on the way, the rest at the server and before a link that is down.
+        let round_trip = self.scenario.link.trace(number as usize).round_trip.at(now + device.offset);
         let power = self.scenario.power;
-        self.spend(asked, power.receive * round_trip + power.idle * (waited + served));
+        self.spend(asked, power.receive * round_trip + power.idle * (now - gone - round_trip).max(0.0));
         if refused {
-            self.end(place, now, false, Source::Nowhere);
+            self.finish(place, now, false, Source::Nowhere);
         } else {
-            let coding = self.measured.coding(self.ways.all[request.way as usize].action);
-            let answer = coding.map(|coding| coding.answers[image as usize]);
-            self.end(place, now, answer == Some(self.measured.labels[image as usize]), Source::Server);
+            let answer = self.coding(place).map(|coding| coding.answers[image as usize]);
+            self.finish(place, now, answer == Some(self.measured.labels[image as usize]), Source::Server);
         }
-        self.release(place);
     }
 
     /// The deadline has come, and the server's answer has not.
     fn due(&mut self, place: u32, now: f64) {
-        let right = self.requests[place as usize].own_right;
-        self.end(place, now, right, Source::FallBack);
-        self.release(place);
+        let right = self.requests[place].own_right;
+        self.finish(place, now, right, Source::FallBack);
     }
 
-    fn bytes(&self, request: &Request) -> f64 {
-        let coding = self.measured.coding(self.ways.all[request.way as usize].action);
-        coding.map_or(0.0, |coding| f64::from(coding.bytes[request.image as usize]))
+    fn coding(&self, place: u32) -> Option<&Coding> {
+        self.measured.coding(self.ways.all[self.requests[place].way as usize].action)
+    }
+
+    fn bytes(&self, place: u32) -> f64 {
+        let image = self.requests[place].image as usize;
+        self.coding(place).map_or(0.0, |coding| f64::from(coding.bytes[image]))
+    }
+
+    /// Seconds that the server's part takes the measured machine.
+    fn tail(&self, place: u32) -> f64 {
+        match self.ways.all[self.requests[place].way as usize].route.rest {
+            Rest::Server { tail, .. } => tail,
+            Rest::Device { .. } => 0.0,
+        }
     }
 
     /// Energy of a request that was made at `asked`.
@@ -358,66 +318,20 @@ impl Engine<'_> {
         }
     }
 
-    /// Counts a request, once. One without an answer that will still fall back waits for that.
-    fn end(&mut self, place: u32, now: f64, right: bool, source: Source) {
-        let request = &mut self.requests[place as usize];
-        if request.ended || (source == Source::Nowhere && request.holds > 1) {
-            return;
-        }
-        request.ended = true;
-        let mut delay = now - request.asked;
-        if source == Source::FallBack && delay - self.scenario.deadline < 1e-9 {
-            delay = delay.min(self.scenario.deadline);
-        }
-        if request.asked >= self.scenario.warm_up {
-            self.counts.add(request.asked, delay, right, source, self.scenario);
-        }
-    }
-
-    /// A place for a request.
-    fn put(&mut self, request: Request) -> u32 {
-        match self.free.pop() {
-            Some(place) => {
-                self.requests[place as usize] = request;
-                place
+    /// One event of a request ends, and with it the request, which is counted once. One without an answer that will still
+    /// fall back waits for that.
+    fn finish(&mut self, place: u32, now: f64, right: bool, source: Source) {
+        let request = &mut self.requests[place];
+        if !(request.ended || request.probe || (source == Source::Nowhere && request.holds > 1)) {
+            request.ended = true;
+            let mut delay = now - request.asked;
+            if source == Source::FallBack && delay - self.scenario.deadline < 1e-9 {
+                delay = delay.min(self.scenario.deadline);
             }
-            None => {
-                self.requests.push(request);
-                self.requests.len() as u32 - 1
+            if request.asked >= self.scenario.warm_up {
+                self.counts.add(request.asked, delay, right, source, self.scenario);
             }
         }
+        self.requests.release(place);
     }
-
-    /// One event less to come for a request.
-    fn release(&mut self, place: u32) {
-        let request = &mut self.requests[place as usize];
-        request.holds -= 1;
-        if request.holds == 0 {
-            self.free.push(place);
-        }
-    }
-}
-
-/// Puts a request at the end of a line.
-fn append(requests: &mut [Request], line: &mut (u32, u32), place: u32) {
-    requests[place as usize].next = NONE;
-    if line.1 == NONE {
-        line.0 = place;
-    } else {
-        requests[line.1 as usize].next = place;
-    }
-    line.1 = place;
-}
-
-/// Takes the first request of a line.
-fn pull(requests: &mut [Request], line: &mut (u32, u32)) -> Option<u32> {
-    let place = line.0;
-    if place == NONE {
-        return None;
-    }
-    line.0 = requests[place as usize].next;
-    if line.0 == NONE {
-        line.1 = NONE;
-    }
-    Some(place)
 }

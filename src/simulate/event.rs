@@ -18,8 +18,6 @@ pub enum What {
     Served { request: u32 },
     /// The answer is at the device.
     Replied { request: u32 },
-    /// The reply to a probe is at the device.
-    Probed { device: u32 },
     /// The deadline has come.
     Due { request: u32 },
 }

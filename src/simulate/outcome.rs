@@ -1,5 +1,6 @@
 //! What came of a simulation.
 
+use crate::error::{Error, Result};
 use crate::simulate::scenario::Scenario;
 
 /// Parts of the simulated time that are counted apart.
@@ -36,8 +37,11 @@ pub struct Outcome {
     pub energy: f64,
     /// Share of the workers' time in which they worked.
     pub utilisation: f64,
-    /// Price of a million requests: servers and bytes.
+    /// Price of a million requests, servers and bytes: all servers for all of the time, idle or not.
     pub million: f64,
+    /// The same if of the servers only that is paid for which was worked for these requests: a worker's hour costs its part of
+    /// a server's.
+    pub million_used: f64,
     /// Seconds within which evenly spaced shares from 0 to 1 have an answer.
     pub distribution: Vec<f64>,
     /// The same over time.
@@ -77,7 +81,10 @@ pub(super) struct Counts {
     fell_back: usize,
     pub bytes: f64,
     pub energy: f64,
+    /// Seconds in which workers worked.
     pub worked: f64,
+    /// Seconds of work of the requests that are counted, other load left out.
+    pub work: f64,
     /// Requests, in time, right.
     slices: Vec<[usize; 3]>,
 }
@@ -94,6 +101,7 @@ impl Counts {
             bytes: 0.0,
             energy: 0.0,
             worked: 0.0,
+            work: 0.0,
             slices: vec![[0; 3]; SLICES],
         }
     }
@@ -115,9 +123,16 @@ impl Counts {
     }
 
     /// Sums up.
-    pub fn finish(mut self, scenario: &Scenario) -> Outcome {
+    pub fn finish(mut self, scenario: &Scenario) -> Result<Outcome> {
         let requests = self.delays.len();
-        let share = |count: usize| count as f64 / requests.max(1) as f64;
+        if requests == 0 {
+            let (expected, seconds) = (scenario.expected(), scenario.seconds - scenario.warm_up);
+            return Err(Error::invalid(format!(
+                "no request came in the {seconds} seconds that count, {expected:.3} are expected of the whole time: simulate a \
+                 longer time, more devices or a higher rate"
+            )));
+        }
+        let share = |count: usize| count as f64 / requests as f64;
         self.delays.sort_unstable_by(f32::total_cmp);
         let answered = self.delays.partition_point(|delay| delay.is_finite());
         let sum: f64 = self.delays[..answered].iter().map(|&delay| f64::from(delay)).sum();
@@ -128,7 +143,11 @@ impl Counts {
         };
         let hours = scenario.seconds / 3600.0 * scenario.servers as f64;
         let counted = (scenario.seconds - scenario.warm_up) / scenario.seconds;
-        let price = hours * counted * scenario.prices.server_hour + self.bytes / 1e9 * scenario.prices.gigabyte;
+        let used = self.work / 3600.0 / scenario.workers as f64;
+        let million = |hours: f64| {
+            let price = hours * scenario.prices.server_hour + self.bytes / 1e9 * scenario.prices.gigabyte;
+            price / requests as f64 * 1e6
+        };
         let workers = (scenario.servers * scenario.workers) as f64;
         let slice = |(i, &[requests, in_time, right]): (usize, &[usize; 3])| Slice {
             start: i as f64 * scenario.seconds / SLICES as f64,
@@ -136,7 +155,7 @@ impl Counts {
             in_time: in_time as f64 / requests.max(1) as f64,
             accuracy: right as f64 / requests.max(1) as f64,
         };
-        Outcome {
+        Ok(Outcome {
             requests,
             answered: share(answered),
             mean_delay: if answered > 0 { sum / answered as f64 } else { f64::INFINITY },
@@ -150,9 +169,10 @@ impl Counts {
             bytes: self.bytes / requests.max(1) as f64,
             energy: self.energy / requests.max(1) as f64,
             utilisation: self.worked / (workers * scenario.seconds),
-            million: price / requests.max(1) as f64 * 1e6,
+            million: million(hours * counted),
+            million_used: million(used),
             distribution: (0..=POINTS).map(|i| quantile(i as f64 / POINTS as f64)).collect(),
             slices: self.slices.iter().enumerate().map(slice).filter(|slice| slice.requests > 0).collect(),
-        }
+        })
     }
 }

@@ -9,9 +9,11 @@ use crate::simulate::generate::Generator;
 use crate::simulate::steps::Steps;
 use crate::simulate::trace::Trace;
 
-/// Most devices, and most requests that are expected of all of them.
-const MAX_DEVICES: usize = 1_000_000;
+/// Most devices, most workers of all servers, and most requests that are expected of all devices.
+const MAX_NUMBER: usize = 1_000_000;
 const MAX_REQUESTS: f64 = 5e7;
+/// Speeds that a device or a server can have.
+const SPEEDS: (f64, f64) = (1e-9, 1e9);
 /// Traces that are drawn for a fleet, and seconds of each: every device has one of them, from a place of its own on.
 const DRAWN: (usize, f64) = (16, 1800.0);
 
@@ -108,6 +110,11 @@ impl Link {
         self.traces.iter().map(|trace| trace.round_trip.mean()).sum::<f64>() / self.traces.len() as f64
     }
 
+    /// Share of the time in which a link is down, the mean of all traces.
+    pub fn down(&self) -> f64 {
+        self.traces.iter().map(|trace| trace.bandwidth.share_at_zero()).sum::<f64>() / self.traces.len() as f64
+    }
+
     /// The first trace: what a plot can show.
     pub fn first(&self) -> &Trace {
         &self.traces[0]
@@ -141,21 +148,29 @@ impl Scenario {
     /// Checks that it can be simulated.
     pub(super) fn check(&self) -> Result<()> {
         let invalid = |message: String| Err(Error::invalid(message));
-        if self.devices == 0 || self.devices > MAX_DEVICES || self.servers == 0 || self.workers == 0 {
-            let (devices, servers, workers) = (self.devices, self.servers, self.workers);
+        let (devices, servers, workers) = (self.devices, self.servers, self.workers);
+        let all_workers = servers.saturating_mul(workers);
+        if [devices, all_workers].iter().any(|number| !(1..=MAX_NUMBER).contains(number)) {
             return invalid(format!(
-                "{devices} devices, {servers} servers of {workers}: 1 or more, devices up to a million"
+                "{devices} devices, {servers} servers of {workers} workers: 1 or more, devices and all workers up to a million"
             ));
         }
-        let positive = [
-            ("time", self.seconds),
-            ("rate", self.rate),
-            ("device speed", self.device_speed),
-            ("server speed", self.server_speed),
-        ];
-        for (name, value) in positive {
+        for (name, value) in [("time", self.seconds), ("rate", self.rate)] {
             if !(value.is_finite() && value > 0.0) {
                 return invalid(format!("a {name} of {value}"));
+            }
+        }
+        for (name, value) in [("device speed", self.device_speed), ("server speed", self.server_speed)] {
+            if !(SPEEDS.0..=SPEEDS.1).contains(&value) {
+                return invalid(format!("a {name} of {value}; speeds are from {} to {}", SPEEDS.0, SPEEDS.1));
+            }
+        }
+        if !self.load.all(|load| (0.0..1.0).contains(&load)) {
+            return invalid("a load of the servers that is not from 0 to below 1".into());
+        }
+        for Trace { bandwidth, round_trip } in &self.link.traces {
+            if !(bandwidth.all(|bits| bits >= 0.0) && round_trip.all(|seconds| seconds.is_finite() && seconds >= 0.0)) {
+                return invalid("a link with a bandwidth or a round trip that is no number from 0 up".into());
             }
         }
         let (Power { compute, send, receive, idle }, Prices { server_hour, gigabyte }) = (self.power, self.prices);

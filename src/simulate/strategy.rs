@@ -6,6 +6,7 @@ use crate::conditions::Conditions;
 use crate::error::{Error, Result};
 use crate::exit::{Policy, Route, Target, Weights};
 use crate::power::Power;
+use crate::simulate::scenario::Scenario;
 use crate::split::{Action, Goal, Measurements, Planner};
 
 /// What every device of a fleet does with its requests.
@@ -96,13 +97,14 @@ pub(super) struct Ways {
 pub(super) enum Kind {
     /// The only one; conditions for its policy.
     Fixed(Conditions),
-    /// By a planner; conditions that are assumed at first.
-    Planned { planner: Box<Planner>, first: Conditions, falls_back: bool },
+    /// By a planner; conditions that are assumed at first. The senders choose among all that sends something; there are none
+    /// where the device alone is best however good link and server are.
+    Planned { planner: Box<Planner>, senders: Option<Box<Planner>>, first: Conditions, falls_back: bool },
 }
 
 impl Ways {
     /// Finds all that a strategy may do among what was measured.
-    pub fn of(strategy: &Strategy, measured: &Measurements) -> Result<Ways> {
+    pub fn of(strategy: &Strategy, measured: &Measurements, scenario: &Scenario) -> Result<Ways> {
         let none =
             || Error::invalid("the strategy was made for other measurements: it has an action that these have not");
         let way = |action: Action, policy: Option<&Policy>| -> Result<Way> {
@@ -122,8 +124,11 @@ impl Ways {
                 let Adaptive { planner, policies, first, falls_back } = adaptive.as_ref();
                 let policy = |action| policies.iter().find(|(of, _)| *of == action).map(|(_, policy)| policy);
                 let all = planner.candidates(first).into_iter().map(|one| way(one.action, policy(one.action)));
-                let kind = Kind::Planned { planner: Box::new(planner.clone()), first: *first, falls_back: *falls_back };
-                Ok(Ways { all: all.collect::<Result<_>>()?, kind })
+                let all = all.collect::<Result<_>>()?;
+                let senders =
+                    sends(planner, scenario).then(|| Box::new(planner.clone().only(|action| action != Action::Local)));
+                let (planner, first) = (Box::new(planner.clone()), *first);
+                Ok(Ways { all, kind: Kind::Planned { planner, senders, first, falls_back: *falls_back } })
             }
         }
     }
@@ -132,4 +137,17 @@ impl Ways {
     pub fn place(&self, action: Action) -> usize {
         self.all.iter().position(|way| way.action == action).unwrap_or(0)
     }
+}
+
+/// Whether anything would be sent on a perfect link to a server that nobody else uses.
+fn sends(planner: &Planner, scenario: &Scenario) -> bool {
+    let perfect = Conditions {
+        bandwidth: f64::INFINITY,
+        round_trip: 0.0,
+        deadline: scenario.deadline,
+        device_speed: scenario.device_speed,
+        server_speed: scenario.server_speed,
+        ..Conditions::default()
+    };
+    planner.best(&perfect).action != Action::Local
 }

@@ -51,6 +51,8 @@ fn measured(seed: u64) -> Measurements {
     }
 }
 
+mod servers;
+
 fn scenario() -> Scenario {
     Scenario {
         devices: 20,
@@ -110,8 +112,12 @@ fn a_link_that_does_not_change_has_a_closed_form() {
     // Two servers for 290 s, and 145 times 5,000 bytes, for 145 requests.
     let price = (2.0 * 290.0 / 3600.0 + 145.0 * 5000.0 / 1e9) / 145.0 * 1e6;
     assert!((outcome.million / price - 1.0).abs() < 1e-9, "{} {price}", outcome.million);
+    // One of two workers for 14.5 ms each: that others slow it down is theirs to pay.
+    let price = (0.0145 / 2.0 / 3600.0 + 5000.0 / 1e9) * 1e6;
+    assert!((outcome.million_used / price - 1.0).abs() < 1e-9, "{} {price}", outcome.million_used);
     let local = simulate(&measured, &one, &fixed(Action::Local)).unwrap();
     assert!((local.mean_delay - 0.08).abs() < 1e-6 && local.bytes == 0.0 && local.on_device == 1.0);
+    assert!(local.million > 0.0 && local.million_used == 0.0);
 }
 
 /// Pollaczek and Khinchine: with requests at random and a constant time s of service, the mean wait is
@@ -230,7 +236,7 @@ fn exits_bytes_and_answers_belong_to_their_images() {
     assert!((outcome.on_device - expected.local()).abs() < 0.01, "{} {}", outcome.on_device, expected.local());
 }
 
-/// 20 s at 1 Mbit/s, then 10 s at a tenth of it, and so on, for all devices at the same time.
+/// 20 s at 1 Mbit/s, 10 s at a tenth of it, 10 s at 1 Mbit/s, and so on, for all devices at the same time.
 #[test]
 fn adapting_is_no_worse_than_the_best_fixed_choice_when_the_bandwidth_drops_tenfold() {
     let trace = Trace::from_csv("seconds,bits_per_second\n0,1e6\n20,1e5\n30,1e6\n40,1e6\n", 0.04).unwrap();
@@ -272,13 +278,15 @@ fn devices_learn_what_their_link_is_like() {
 #[test]
 fn an_outage_that_nobody_foresees_is_answered_by_the_last_exit() {
     // Too slow to compute all of it; and for a second of every ten the link is down.
-    let trace = Trace::from_csv("seconds,bits_per_second\n0,1e6\n9,0\n10,1e6\n19,0\n20,1e6\n29,0\n", 0.04).unwrap();
+    let trace = Trace::from_csv("seconds,bits_per_second\n0,1e6\n9,0\n10,1e6\n", 0.04).unwrap();
     let scenario = Scenario {
         link: Link::shifted(trace),
         deadline: 0.25,
         device_speed: 0.15,
         rate: 1.0,
         servers: 4,
+        // Requests that meet an outage are one in a thousand.
+        seconds: 3000.0,
         ..scenario()
     };
     let [plain, falling] = [false, true].map(|falls_back| run(&scenario, &adaptive(&scenario, falls_back)));
@@ -299,12 +307,31 @@ fn what_can_not_be_simulated_is_refused() {
     fails(Scenario { deadline: 0.0, ..scenario() }, "deadline");
     fails(Scenario { warm_up: 300.0, ..scenario() }, "warm up");
     fails(Scenario { rate: 1e9, ..scenario() }, "requests of a simulation");
+    fails(Scenario { servers: 1 << 40, ..scenario() }, "all workers up to a million");
+    fails(Scenario { servers: usize::MAX, workers: 2, ..scenario() }, "all workers up to a million");
+    fails(Scenario { rate: 1e-9, ..scenario() }, "no request came in the 290 seconds that count");
+    fails(Scenario { device_speed: 1e-300, ..scenario() }, "device speed of");
+    for load in [1.0, 1.5, -0.5, f64::NAN] {
+        fails(Scenario { load: Steps::constant(load), ..scenario() }, "a load of the servers");
+    }
+    for trace in [Trace::constant(-1.0, 0.0), Trace::constant(1e6, -0.04), Trace::constant(f64::NAN, 0.0)] {
+        fails(Scenario { link: Link::same(trace), ..scenario() }, "a link with");
+    }
     fails(Scenario { power: Power { send: -1.0, ..Power::default() }, ..scenario() }, "power");
     let error = simulate(&measured(1), &scenario(), &split(9)).unwrap_err().to_string();
     assert!(error.contains("other measurements"), "{error}");
-    let mut none = measured(1);
-    none.labels.clear();
-    assert!(simulate(&none, &scenario(), &split(0)).unwrap_err().to_string().contains("without images"));
+    let wrong = |change: &dyn Fn(&mut Measurements), word: &str| {
+        let mut measured = measured(1);
+        change(&mut measured);
+        let error = simulate(&measured, &scenario(), &split(0)).unwrap_err().to_string();
+        assert!(error.contains(word), "{error}");
+    };
+    wrong(&|measured| measured.labels.clear(), "without images");
+    wrong(&|measured| measured.answers.truncate(1999), "1999 answers for 2000 images");
+    wrong(&|measured| measured.cuts[0].codings[1].bytes.truncate(1999), "1999 sizes of narrows x1");
+    wrong(&|measured| measured.inputs[0].encode = f64::NAN, "NaN seconds for JPEG q75");
+    wrong(&|measured| measured.cuts[0].tail = -1.0, "-1 seconds for the tail of cut");
+    wrong(&|measured| measured.exits[1].logits[7].clear(), "exit2 has not 6 classes");
 }
 
 proptest! {
@@ -320,7 +347,7 @@ proptest! {
     ) {
         let link = |factor: f64| {
             let points: Vec<(f64, f64)> = rates.iter().enumerate().map(|(i, rate)| (7.0 * i as f64, factor * rate)).collect();
-            let bandwidth = Steps::new(&points).unwrap();
+            let bandwidth = Steps::new(&points, 7.0 * rates.len() as f64).unwrap();
             Link::shifted(Trace { bandwidth, round_trip: Steps::constant(0.03) })
         };
         let one = Scenario { devices: 1, rate, seed, servers: 1, workers: 1, ..scenario() };

@@ -69,7 +69,7 @@ pub struct Study {
     pub candidates: Vec<Estimate>,
     /// The ways, local first.
     pub ways: Vec<Way>,
-    /// Where cuts cross local and the codecs of the input, by bandwidth; none for the goal accuracy, which is not about delay.
+    /// Where cuts cross local and the codecs of the input, by bandwidth: there the mean delays of both are equal.
     pub crossings: Vec<Crossing>,
     /// The best way at each bandwidth: the fastest of those that are accurate enough, or for the goal accuracy the one with
     /// the most answers that are right and in time.
@@ -100,9 +100,7 @@ impl Study {
             crossings: Vec::new(),
             reigns: Vec::new(),
         };
-        if goal != Goal::Accuracy {
-            study.crossings = study.find_crossings();
-        }
+        study.crossings = study.find_crossings();
         study.reigns = study.find_reigns(&over);
         study
     }
@@ -116,15 +114,24 @@ impl Study {
     /// The ways that are as accurate as wanted; raw pixels, and codecs of the feature that narrows is measured beside, are
     /// left to the table.
     pub fn drawn(&self) -> impl Iterator<Item = usize> + '_ {
-        let is_drawn = |way: &Way| match way.cut {
+        self.looked_at().filter(|&way| self.ways[way].reaches)
+    }
+
+    /// The ways that would be drawn if they were as accurate as wanted.
+    pub fn left_out(&self) -> impl Iterator<Item = usize> + '_ {
+        self.looked_at().filter(|&way| !self.ways[way].reaches)
+    }
+
+    fn looked_at(&self) -> impl Iterator<Item = usize> + '_ {
+        let is_looked_at = |way: &Way| match way.cut {
             Some(_) => way.codec.starts_with("narrows"),
             None => way.codec != "raw RGB",
         };
-        (0..self.ways.len()).filter(move |&way| self.ways[way].reaches && is_drawn(&self.ways[way]))
+        (0..self.ways.len()).filter(move |&way| is_looked_at(&self.ways[way]))
     }
 
-    /// Mean delay of a way at a bandwidth, in seconds: the least with a setting as accurate as wanted, or for the goal accuracy
-    /// that of the setting with the most answers right and in time.
+    /// Mean delay of a way at a bandwidth, in seconds: the least with a setting as accurate as wanted, that of the most accurate
+    /// setting if none is, or for the goal accuracy that of the setting with the most answers right and in time.
     pub fn delay(&self, way: usize, bandwidth: f64) -> f64 {
         self.ways[way].planner.best(&Conditions { bandwidth, ..self.conditions }).delay
     }

@@ -7,13 +7,13 @@ use anyhow::{Context, Result, bail};
 use narrows::split::{Action, Measurements};
 
 use crate::conditions::{ConditionArgs, PowerArgs};
-use crate::files::read_bytes;
 use crate::fitting::progress_bar;
+use crate::measured;
 use crate::measurements::join;
 use crate::measuring::{Baseline, MeasureArgs, Setup};
 use crate::model::{Cut, Network};
 use crate::output::{self, note, print, print_json, write};
-use crate::report::PlanReport;
+use crate::report::{PlanReport, delay_csv};
 use crate::study::Study;
 use crate::wanted::GoalArgs;
 
@@ -68,7 +68,7 @@ pub struct Args {
     agreement: Option<f64>,
     #[command(flatten, next_help_heading = "Wanted")]
     power: PowerArgs,
-    /// Folder for plan.html, plan.csv, plan.json, measurements.json and fitted profiles.
+    /// Folder for plan.html, plan.csv, plan.json, curves.csv (delay over bandwidth), measurements.json and fitted profiles.
     #[arg(long, value_name = "DIR", help_heading = "Output")]
     out: Option<PathBuf>,
     /// Print the plan as JSON in place of the tables.
@@ -103,6 +103,7 @@ pub fn run(args: &Args) -> Result<()> {
     let report = PlanReport { study, agreement, about };
     if let Some(folder) = &args.out {
         write(&folder.join("plan.csv"), report.csv().as_bytes())?;
+        write(&folder.join("curves.csv"), delay_csv(&report.study).as_bytes())?;
         write(&folder.join("plan.json"), serde_json::to_string_pretty(&report.json())?.as_bytes())?;
         write(&folder.join("plan.html"), report.html().as_bytes())?;
     }
@@ -164,11 +165,10 @@ fn is_map(cut: &Cut) -> bool {
 
 /// Reads files of measurements, and joins those of one network.
 fn read(paths: &[PathBuf]) -> Result<Measurements> {
-    let open = |path: &PathBuf| Measurements::from_json(&read_bytes(path)?).with_context(|| path.display().to_string());
     let (first, rest) = paths.split_first().context("name a file of measurements with --measurements FILE")?;
-    let mut all = open(first)?;
+    let mut all = measured::load(first)?;
     for path in rest {
-        let other = open(path)?;
+        let other = measured::load(path)?;
         if (&all.model, &all.output) != (&other.model, &other.output) {
             bail!(
                 "{} is of {}, output {}, and {} of {}, output {}: give files of one network and answer",
@@ -198,14 +198,36 @@ fn read(paths: &[PathBuf]) -> Result<Measurements> {
                 all.inputs.push(coding);
             }
         }
-        other.cuts.into_iter().for_each(|cut| join(&mut all.cuts, cut));
+        // What the first file has keeps its order, which is the network's; what is new is placed by its time.
+        for cut in other.cuts {
+            match all.cuts.iter().any(|own| own.name == cut.name) {
+                true => join(&mut all.cuts, cut),
+                false => place(&mut all.cuts, cut, |cut| cut.head),
+            }
+        }
         for exit in other.exits {
             if !all.exits.iter().any(|own| own.name == exit.name) {
-                all.exits.push(exit);
+                place(&mut all.exits, exit, |exit| exit.seconds - exit.extra);
             }
         }
     }
-    all.cuts.sort_by(|a, b| a.head.total_cmp(&b.head));
-    all.exits.sort_by(|a, b| a.seconds.total_cmp(&b.seconds));
     Ok(all)
+}
+
+/// Puts something before the first of a list that takes longer; the others stay as they are.
+fn place<T>(all: &mut Vec<T>, new: T, seconds: impl Fn(&T) -> f64) {
+    let before = all.iter().position(|one| seconds(one) > seconds(&new)).unwrap_or(all.len());
+    all.insert(before, new);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::place;
+
+    #[test]
+    fn what_is_new_is_placed_and_the_rest_keeps_its_order() {
+        let mut all = vec![1.0, 4.0, 3.9, 8.0];
+        [0.5, 3.95, 9.0].into_iter().for_each(|new| place(&mut all, new, |one| *one));
+        assert_eq!(all, [0.5, 1.0, 3.95, 4.0, 3.9, 8.0, 9.0]);
+    }
 }

@@ -32,20 +32,33 @@ Every request is an image of --measurements, with its measured bytes, answers an
 exits, from the other images of --fit-measurements and from what each device has observed of
 its own link.
 
+A device knows of link and server only what replies told it. One that answers locally sends the
+stream of an image now and then, to see whether link or server have improved: after a second,
+then after twice as long each time nothing has changed.
+
 Traces are CSV: `seconds,bits_per_second` or `seconds,bits_per_second,round_trip_seconds`, from
-second 0. Loads are CSV: `seconds,load`, the share of the servers' time that others take. Both
-repeat when they end.";
+second 0; loads are `seconds,load`, the share of the servers' time that others take. Each line
+holds until the next one. The last line says when the trace repeats, and has the values of the
+first: `0,1000000`, `30,100000`, `45,1000000`, `80,1000000` is a tenth for 15 seconds of every
+80. (A trace of `narrows shape` does not repeat: its last line holds for ever.)
+
+Not modelled: what a radio draws after a transfer while it stays connected; of LoRa, that
+devices share the channel, preamble and header of each packet of at most 255 bytes (some 20
+symbols, the time of 12 to 25 bytes), receive windows, and duty cycles. The LoRa link is thus the
+best that such a radio could do.";
 
 /// A kind of link that is drawn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Kind {
     /// Constant --bandwidth and --round-trip.
     Constant,
-    /// Cellular: a Brownian motion of the rate around --bandwidth, with outages (Winstein et al. 2013).
+    /// Cellular: a Brownian motion of the rate (Winstein et al. 2013) with --bandwidth as its mean, down for an eighth of the
+    /// time.
     Lte,
     /// Wireless LAN: --bandwidth at best, with bad periods and handovers.
     Wifi,
-    /// LoRa at 500 kHz: 37.5 kbit/s down to 1.2 kbit/s.
+    /// LoRa at 500 kHz: 37.5 kbit/s down to 1.2 kbit/s, rates of its own and not --bandwidth. Not modelled: a channel that the
+    /// fleet shares, headers, receive windows, duty cycles.
     Lora,
 }
 
@@ -91,8 +104,8 @@ pub struct Args {
     /// Kind of link.
     #[arg(long, value_enum, value_name = "KIND", default_value_t = Kind::Constant, help_heading = "Link")]
     link: Kind,
-    /// Trace of the link in place of a kind (CSV).
-    #[arg(long, value_name = "FILE", conflicts_with = "link", help_heading = "Link")]
+    /// Trace of the link in place of a kind and --bandwidth (CSV); its round trips, if it has some, in place of --round-trip.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["link", "bandwidth"], help_heading = "Link")]
     trace: Option<PathBuf>,
     /// Start all devices at the same point of the trace, in place of each at its own.
     #[arg(long, requires = "trace", help_heading = "Link")]
@@ -105,7 +118,7 @@ pub struct Args {
     conditions: ConditionArgs,
     #[command(flatten, next_help_heading = "Costs")]
     power: PowerArgs,
-    /// Price of a server per hour, busy or not.
+    /// Price of a server per hour. Reports give the cost of all servers, and of the share of them that was used.
     #[arg(long, value_name = "X", default_value_t = 0.2, help_heading = "Costs")]
     price_server_hour: f64,
     /// Price per gigabyte sent.
@@ -140,7 +153,12 @@ pub fn run(args: &Args) -> Result<()> {
     for (name, strategy) in strategies {
         outcomes.push((name, simulate(&test, &scenario, &strategy)?));
     }
-    let report = FleetReport { model: test.model.clone(), about: about(args, &test, &scenario), scenario, outcomes };
+    let link = match (&args.trace, args.link.to_possible_value()) {
+        (Some(path), _) => format!("trace {}", file_name(path)),
+        (None, kind) => kind.map_or(String::new(), |kind| kind.get_name().to_string()),
+    };
+    let about = about(args, &test, &scenario);
+    let report = FleetReport { model: test.model.clone(), about, link, scenario, outcomes };
     if let Some(folder) = &args.out {
         output::make_folder(folder)?;
         write(&folder.join("simulation.csv"), report.csv().as_bytes())?;
@@ -160,6 +178,9 @@ pub fn run(args: &Args) -> Result<()> {
 
 fn scenario(args: &Args) -> Result<Scenario> {
     let ConditionArgs { bandwidth, round_trip, .. } = args.conditions;
+    if args.link == Kind::Lora && bandwidth != Conditions::default().bandwidth {
+        bail!("--bandwidth says nothing of --link lora, whose rates are those of its spreading factors: leave it out");
+    }
     let drawn = |generator| Link::drawn(generator, round_trip, args.seed);
     let link = match (&args.trace, args.link) {
         (Some(path), _) => {
@@ -266,14 +287,30 @@ fn usual(args: &Args, test: &Measurements, fit: Option<&Arc<Measurements>>, scen
     names
 }
 
+fn file_name(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
 fn about(args: &Args, test: &Measurements, scenario: &Scenario) -> Vec<String> {
+    let again = |steps: &Steps| match steps.period() {
+        period if period.is_finite() => format!(", again after {}", seconds_text(period)),
+        _ => String::new(),
+    };
     let link = match (&args.trace, args.link) {
-        (Some(path), _) => format!("trace {}", path.file_name().unwrap_or_default().to_string_lossy()),
+        (Some(path), _) => format!("trace {}{}", file_name(path), again(&scenario.link.first().bandwidth)),
         (None, Kind::Constant) => "link that does not change".into(),
         (None, Kind::Lte) => "LTE links".into(),
         (None, Kind::Wifi) => "WiFi links".into(),
-        (None, Kind::Lora) => "LoRa links".into(),
+        (None, Kind::Lora) => "LoRa links, each with the channel for itself, without headers or duty cycle".into(),
     };
+    let down = match scenario.link.down() {
+        0.0 => String::new(),
+        share => format!(", down for {:.1} % of the time", 100.0 * share),
+    };
+    let load = args.load.as_ref().map_or(String::new(), |path| {
+        let (mean, load) = (100.0 * scenario.load.mean(), &scenario.load);
+        format!(" Others take {mean:.1} % of the servers ({}{}).", file_name(path), again(load))
+    });
     let deadline = match scenario.deadline {
         deadline if deadline.is_finite() => format!("deadline {}", seconds_text(deadline)),
         _ => "no deadline".into(),
@@ -281,7 +318,7 @@ fn about(args: &Args, test: &Measurements, scenario: &Scenario) -> Vec<String> {
     let arrivals = if args.periodic { "by a clock" } else { "at random" };
     vec![
         format!(
-            "{} devices, {} requests a second each, {arrivals}, for {}; {} servers of {} workers.",
+            "{} devices, {} requests a second each, {arrivals}, for {}; {} servers of {} workers.{load}",
             thousands(scenario.devices as u64),
             scenario.rate,
             seconds_text(scenario.seconds),
@@ -289,7 +326,7 @@ fn about(args: &Args, test: &Measurements, scenario: &Scenario) -> Vec<String> {
             scenario.workers
         ),
         format!(
-            "{link}, mean {}, {} round trip; {deadline}; device speed {}, server speed {}; seed {}.",
+            "{link}, mean {}{down}, {} round trip; {deadline}; device speed {}, server speed {}; seed {}.",
             bandwidth_text(scenario.link.mean_bandwidth()),
             seconds_text(scenario.link.mean_round_trip()),
             scenario.device_speed,

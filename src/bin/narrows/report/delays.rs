@@ -1,8 +1,9 @@
-//! Delay over bandwidth as an SVG: a line for each way, numbers where a cut crosses local or the compressed input, a band that
-//! names the fastest way, or the best one, and the deadline.
+//! Delay over bandwidth as a table, as CSV, and as an SVG: a line for each way, numbers where a cut crosses local or the
+//! compressed input, a band that names the fastest way, or the best one, and the deadline.
 
 use narrows::split::Goal;
 
+use crate::report::csv_field;
 use crate::report::plot::{Axis, CUT_COLOURS, GRAY, INPUT_COLOURS, escape};
 use crate::study::{BANDWIDTHS, Study, Way};
 use crate::units::{bandwidth_text, seconds_text};
@@ -17,6 +18,8 @@ const BOTTOM: f64 = 52.0;
 const BAND: (f64, f64) = (42.0, 22.0);
 /// Radius of a numbered mark.
 const MARK: f64 = 8.5;
+/// Bandwidths of the table.
+const SHOWN: [f64; 5] = [37_500.0, 1e5, 1e6, 1e7, 1e8];
 /// Width of a letter, about.
 const LETTER: f64 = 6.3;
 
@@ -55,6 +58,28 @@ pub fn delay_plot(study: &Study) -> String {
     }
     svg += &marks(study, &x, &y);
     format!("<figure>\n{svg}</svg>\n<figcaption class=\"legend\">{legend}</figcaption>\n</figure>\n")
+}
+
+/// The delay of each way that is drawn at some bandwidths, head first.
+pub fn delay_rows(study: &Study) -> Vec<Vec<String>> {
+    let row = |way: usize| {
+        let delays = SHOWN.iter().map(|&bandwidth| seconds_text(study.delay(way, bandwidth)));
+        std::iter::once(study.ways[way].name.clone()).chain(delays).collect()
+    };
+    let head = std::iter::once(String::new()).chain(SHOWN.map(bandwidth_text)).collect();
+    std::iter::once(head).chain(study.drawn().map(row)).collect()
+}
+
+/// The delay of every way over bandwidth as CSV, of those that are not as accurate as wanted too.
+pub fn delay_csv(study: &Study) -> String {
+    let mut text = String::from("way,as_accurate_as_wanted,bandwidth,delay_s\n");
+    for (number, way) in study.ways.iter().enumerate() {
+        let (name, reaches) = (csv_field(&way.name), u8::from(way.reaches));
+        for bandwidth in Study::grid() {
+            text += &format!("{name},{reaches},{bandwidth:.1},{:.6}\n", study.delay(number, bandwidth));
+        }
+    }
+    text
 }
 
 /// Colour by cut or codec of the input, dashes by codec at the cut; local in the colour of the text.

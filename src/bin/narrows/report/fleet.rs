@@ -1,6 +1,7 @@
 //! A simulation as a table, CSV, JSON and one HTML page.
 
-use narrows::simulate::{Outcome, Scenario};
+use narrows::simulate::{Arrivals, Outcome, Scenario};
+use narrows::split::Power;
 use serde_json::{Value, json};
 
 use crate::output::thousands;
@@ -12,7 +13,7 @@ use crate::report::table::{align, wrap};
 use crate::units::{bandwidth_text, seconds_text};
 
 /// Head of the table.
-const COLUMNS: [&str; 14] = [
+const COLUMNS: [&str; 15] = [
     "strategy",
     "in time",
     "right",
@@ -26,8 +27,15 @@ const COLUMNS: [&str; 14] = [
     "bytes",
     "mJ",
     "servers",
-    "cost of 10⁶",
+    "cost, used",
+    "cost, all",
 ];
+/// Colours of strategies that plan, in their order, and what tells those apart that have the same.
+const PLANNED: [&str; 4] = [CUT_COLOURS[1], CUT_COLOURS[0], CUT_COLOURS[4], CUT_COLOURS[2]];
+const PLANNED_DASHES: [&str; 4] = ["", "10 3", "3 2", "12 3 3 3"];
+/// Colours and dashes of what has no colour of its own.
+const OTHERS: [&str; 2] = [CUT_COLOURS[3], CUT_COLOURS[5]];
+const DASHES: [&str; 3] = ["7 4", "2 3", "9 3 2 3"];
 
 /// What came of several strategies in one scenario.
 pub struct FleetReport {
@@ -35,6 +43,8 @@ pub struct FleetReport {
     pub model: String,
     /// What was simulated, a sentence each.
     pub about: Vec<String>,
+    /// Kind of the link.
+    pub link: String,
     /// What was simulated.
     pub scenario: Scenario,
     /// Name and outcome of each strategy.
@@ -53,15 +63,15 @@ impl FleetReport {
             _ => "at any time, for there is no deadline".into(),
         };
         let adaptive = self.outcomes.iter().any(|(name, _)| name.starts_with("adaptive"));
-        let probes = if adaptive {
-            "; probes of 256 bytes, which adaptive devices send where they have heard nothing for 10 s, counted"
-        } else {
-            ""
-        };
+        let probes = if adaptive { "; probes of adaptive devices counted" } else { "" };
+        let Power { compute, send, receive, idle } = self.scenario.power;
         format!(
             "In time: answered {deadline}. Right: of all requests, one without an answer being wrong. Delays: mean of those \
              answered, and quantiles of all (never: fewer than that are ever answered). Bytes and millijoules of the \
-             device, mean of all{probes}. Servers: share of their workers' time. Cost: a server for an hour {}, a gigabyte {}.",
+             device, mean of all{probes}. Energy: {compute} W computing, {send} W sending, {receive} W over the round trip, {idle} W \
+             while the request is at the server or its answer waits for the link; what a radio draws after a transfer while it \
+             stays connected is left out. Servers: share of their workers' time. Cost of a million requests, a server for an hour \
+             {}, a gigabyte {}: used, with the time that workers worked for them; all, with all servers, idle or not.",
             self.scenario.prices.server_hour, self.scenario.prices.gigabyte
         )
     }
@@ -76,7 +86,7 @@ impl FleetReport {
             cells.push(share(outcome.on_device));
             cells.push(thousands(outcome.bytes.round() as u64));
             cells.extend([format!("{:.1}", 1e3 * outcome.energy), share(outcome.utilisation)]);
-            cells.push(format!("{:.2}", outcome.million));
+            cells.extend([outcome.million_used, outcome.million].map(|cost| format!("{cost:.2}")));
             cells
         };
         let head = COLUMNS.map(str::to_string).to_vec();
@@ -109,19 +119,14 @@ impl FleetReport {
 
     /// A line for each strategy.
     fn each(&self, points: impl Fn(&Outcome) -> Vec<(f64, f64)>) -> Vec<Line> {
-        // The first two colours are those of devices that plan.
-        let mut others = CUT_COLOURS.iter().skip(2).cycle();
-        let line = |(name, outcome): &(String, Outcome)| {
-            let known = INPUT_COLOURS.iter().find(|(codec, _)| name.starts_with(codec)).map(|(_, colour)| *colour);
-            let (colour, dashes) = match name.as_str() {
-                "adaptive" => (CUT_COLOURS[1], ""),
-                name if name.starts_with("adaptive") => (CUT_COLOURS[0], ""),
-                "local" => (GRAY, "3 3"),
-                _ => (known.or_else(|| others.next().copied()).unwrap_or(GRAY), "7 4"),
-            };
-            Line { name: name.clone(), colour, dashes, points: points(outcome) }
+        let looks = looks(self.outcomes.iter().map(|(name, _)| name.as_str()));
+        let line = |((name, outcome), (colour, dashes)): (&(String, Outcome), _)| Line {
+            name: name.clone(),
+            colour,
+            dashes,
+            points: points(outcome),
         };
-        self.outcomes.iter().map(line).collect()
+        self.outcomes.iter().zip(looks).map(line).collect()
     }
 
     fn delays(&self) -> String {
@@ -166,14 +171,14 @@ impl FleetReport {
     pub fn csv(&self) -> String {
         let mut text = String::from(
             "strategy,requests,answered,in_time,accuracy,accuracy_in_time,right_in_time,delay_mean_s,delay_p50_s,delay_p90_s,\
-             delay_p99_s,delay_p999_s,on_device,fell_back,bytes,energy_j,utilisation,cost_per_million\n",
+             delay_p99_s,delay_p999_s,on_device,fell_back,bytes,energy_j,utilisation,cost_per_million,cost_per_million_used\n",
         );
         for (name, outcome) in &self.outcomes {
             let Outcome { requests, answered, in_time, accuracy, accuracy_in_time, right_in_time, .. } = outcome;
             let [p50, p90, p99, p999] = outcome.delays;
             text += &format!(
                 "{},{requests},{answered:.6},{in_time:.6},{accuracy:.6},{accuracy_in_time:.6},{right_in_time:.6},{:.6},{p50:.6},\
-                 {p90:.6},{p99:.6},{p999:.6},{:.6},{:.6},{:.3},{:.6},{:.6},{:.4}\n",
+                 {p90:.6},{p99:.6},{p999:.6},{:.6},{:.6},{:.3},{:.6},{:.6},{:.4},{:.4}\n",
                 csv_field(name),
                 outcome.mean_delay,
                 outcome.on_device,
@@ -181,7 +186,8 @@ impl FleetReport {
                 outcome.bytes,
                 outcome.energy,
                 outcome.utilisation,
-                outcome.million
+                outcome.million,
+                outcome.million_used
             );
         }
         text
@@ -215,15 +221,97 @@ impl FleetReport {
                 "energy_j": outcome.energy,
                 "utilisation": outcome.utilisation,
                 "cost_per_million": outcome.million,
+                "cost_per_million_used": outcome.million_used,
                 "slices": slices.collect::<Vec<_>>(),
             })
         };
+        let Scenario { link, load, power, prices, .. } = &self.scenario;
         json!({
             "title": self.title(),
             "about": self.about,
             "deadline_s": delay(self.scenario.deadline),
             "seed": self.scenario.seed,
+            "scenario": {
+                "devices": self.scenario.devices,
+                "servers": self.scenario.servers,
+                "workers": self.scenario.workers,
+                "seconds": self.scenario.seconds,
+                "warm_up_s": self.scenario.warm_up,
+                "requests_per_second": self.scenario.rate,
+                "arrivals": match self.scenario.arrivals {
+                    Arrivals::Poisson => "poisson",
+                    Arrivals::Periodic => "periodic",
+                },
+                "device_speed": self.scenario.device_speed,
+                "server_speed": self.scenario.server_speed,
+                "link": {
+                    "kind": self.link,
+                    "bandwidth_mean": link.mean_bandwidth(),
+                    "down": link.down(),
+                    "round_trip_mean_s": link.mean_round_trip(),
+                    "period_s": delay(link.first().bandwidth.period()),
+                },
+                "load": { "mean": load.mean(), "period_s": delay(load.period()) },
+            },
+            "power": { "compute": power.compute, "send": power.send, "receive": power.receive, "idle": power.idle },
+            "prices": { "server_hour": prices.server_hour, "gigabyte": prices.gigabyte },
             "strategies": self.outcomes.iter().map(outcome).collect::<Vec<_>>(),
         })
+    }
+}
+
+/// Colour and dashes of the line of each strategy: strategies of one sort take colours in turn, then other dashes.
+fn looks<'a>(names: impl Iterator<Item = &'a str>) -> Vec<(&'static str, &'static str)> {
+    let (mut planned, mut others, mut inputs) = (0, 0, [0; INPUT_COLOURS.len()]);
+    fn next(count: &mut usize) -> usize {
+        *count += 1;
+        *count - 1
+    }
+    let look = |name: &str| {
+        let codec = INPUT_COLOURS.iter().position(|(codec, _)| name.starts_with(codec));
+        if name.starts_with("adaptive") {
+            let number = next(&mut planned);
+            // Colours in turn; the dashes move on with each turn, too.
+            let round = number / PLANNED.len();
+            (PLANNED[number % PLANNED.len()], PLANNED_DASHES[(number + round) % PLANNED_DASHES.len()])
+        } else if name == "local" {
+            (GRAY, "3 3")
+        } else if let Some(codec) = codec {
+            (INPUT_COLOURS[codec].1, DASHES[next(&mut inputs[codec]) % DASHES.len()])
+        } else {
+            let number = next(&mut others);
+            (OTHERS[number % OTHERS.len()], DASHES[number / OTHERS.len() % DASHES.len()])
+        }
+    };
+    names.map(look).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_can_be_told_apart() {
+        let names = [
+            "local",
+            "adaptive",
+            "adaptive-delay",
+            "adaptive-energy",
+            "adaptive-accuracy",
+            "adaptive+fallback",
+            "adaptive-delay+fallback",
+            "JPEG q75",
+            "JPEG q90",
+            "WebP q70",
+            "narrows x1 @ a",
+            "narrows x2 @ a",
+            "narrows x1 @ b",
+        ];
+        let looks = looks(names.into_iter());
+        for (i, look) in looks.iter().enumerate() {
+            assert!(!looks[..i].contains(look), "{}: {look:?}", names[i]);
+        }
+        let colours: std::collections::HashSet<&str> = looks[1..5].iter().map(|look| look.0).collect();
+        assert_eq!(colours.len(), 4);
     }
 }

@@ -15,6 +15,7 @@ use crate::bd::{BdRate, BytesAt, bd_rate, bytes_at};
 use crate::metrics::Point;
 use crate::output::thousands;
 
+pub use delays::delay_csv;
 pub use fleet::FleetReport;
 pub use picture::FeaturePicture;
 pub use plan::PlanReport;

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::output::thousands;
 use crate::report::csv_field;
-use crate::report::delays::delay_plot;
+use crate::report::delays::{delay_plot, delay_rows};
 use crate::report::html::{document, table};
 use crate::report::plot::escape;
 use crate::report::table::{align, wrap};
@@ -41,6 +41,10 @@ impl PlanReport {
             vec![ends[0].clone(), "to".into(), ends[1].clone(), study.ways[reign.way].name.clone()]
         });
         text += &align(&reigns.collect::<Vec<_>>(), 4);
+        text += &format!("\nmean delay by bandwidth, {}\n{}", self.setting_text(), align(&delay_rows(study), 1));
+        if let Some(left_out) = self.left_out() {
+            text += &format!("{}\n", wrap(&left_out));
+        }
         if !study.crossings.is_empty() {
             text += &format!("\ncrossovers\n{}", align(&self.crossing_rows(), 6));
         }
@@ -57,20 +61,24 @@ impl PlanReport {
             body += &paragraph(&format!("Mind that {warning}."));
         }
         body += &format!("<h2>Delay over bandwidth</h2>\n{}", delay_plot(&self.study));
-        let (the, best) =
-            if self.by_accuracy() { ("the setting with the", "best") } else { ("the fastest setting with", "fastest") };
-        let mut about = format!("Each line is {the} {}. Above it, the {best} of all.", self.wanted_text());
+        let best = if self.by_accuracy() { "best" } else { "fastest" };
+        let mut about = format!("Each line is {}. Above it, the {best} of all.", self.setting_text());
         if self.study.conditions.deadline.is_finite() {
             about += " The line across is the deadline.";
         }
         if !self.study.crossings.is_empty() {
             about += " Numbers are the crossovers below.";
         }
+        if let Some(left_out) = self.left_out() {
+            about += &format!(" {left_out}");
+        }
         body += &paragraph(&about);
         if !self.study.crossings.is_empty() {
             let rows = self.crossing_rows();
             body += &format!("<h2>Crossovers</h2>\n{}", table(&rows[0], &rows[1..], 6));
         }
+        let rows = delay_rows(&self.study);
+        body += &format!("<h2>Mean delay by bandwidth</h2>\n{}", table(&rows[0], &rows[1..], 1));
         let rows = self.rows();
         body += &format!("<h2>Ways under these conditions</h2>\n{}", table(&rows[0], &rows[1..], 3));
         body += &paragraph(&self.notes().join(" "));
@@ -154,6 +162,7 @@ impl PlanReport {
             "fastest_by_bandwidth": reigns.collect::<Vec<_>>(),
             "crossovers": crossings.collect::<Vec<_>>(),
             "curves": curves.collect::<Vec<_>>(),
+            "not_drawn": self.study.left_out().map(way).collect::<Vec<_>>(),
         })
     }
 
@@ -205,6 +214,19 @@ impl PlanReport {
             Goal::Accuracy => format!("most answers right{}", self.deadline_text()),
             _ => format!("{} of at least {:.4}", self.measure(), self.study.wanted),
         }
+    }
+
+    /// Which setting of a way its delay over bandwidth is of.
+    fn setting_text(&self) -> String {
+        let the = if self.by_accuracy() { "the setting with the" } else { "the fastest setting with" };
+        format!("{the} {}", self.wanted_text())
+    }
+
+    /// Which ways have no setting that is as accurate as wanted, if there are some.
+    fn left_out(&self) -> Option<String> {
+        let names: Vec<&str> = self.study.left_out().map(|way| self.study.ways[way].name.as_str()).collect();
+        let below = format!("below {} {:.4} at every setting", self.measure(), self.study.wanted);
+        (!names.is_empty()).then(|| format!("Not drawn: {}, {below}.", names.join(", ")))
     }
 
     /// What makes the plan one of little use.
@@ -265,7 +287,8 @@ impl PlanReport {
         let power = &self.study.power;
         let mut notes = vec![format!(
             "95 %: the delay of an image whose bytes are at the 95th percentile. Energy: of the \
-             device, at {} W computing, {} W sending, {} W over the round trip, {} W while the server works.",
+             device, at {} W computing, {} W sending, {} W over the round trip, {} W while the server works; \
+             what a radio draws after a transfer is left out.",
             power.compute, power.send, power.receive, power.idle
         )];
         if self.shows_in_time() {

@@ -161,7 +161,12 @@ impl Axis {
 
     /// A range of positive values on a logarithmic axis from one place of the picture to another.
     pub(super) fn logarithmic((low, high): (f64, f64), (from, to): (f64, f64), text: impl Fn(f64) -> String) -> Axis {
-        let ticks = round_values(low, high).into_iter().map(|x| (x, text(x))).collect();
+        let mut values = round_values(low, high);
+        if values.len() < 2 {
+            // Between two round values: the ends, as they are.
+            values = vec![low, high];
+        }
+        let ticks = values.into_iter().map(|x| (x, text(x))).collect();
         Axis { low, high, from, to, logarithmic: true, ticks }
     }
 
@@ -170,7 +175,10 @@ impl Axis {
         let rough = (high - low) / 5.0;
         let power = 10f64.powi(rough.log10().floor() as i32);
         let step = [1.0, 2.0, 5.0, 10.0].map(|x| x * power).into_iter().find(|step| *step >= rough).unwrap_or(rough);
-        let ticks = (0..12).map(|i| ((low / step).ceil() + f64::from(i)) * step).filter(|x| *x <= high + 1e-9 * step);
+        // A product of whole numbers, divided where the step is below 1: 0.6 and not 0.6000000000000001.
+        let parts = (1.0 / step).round();
+        let tick = |number: f64| if step < 1.0 { number / parts } else { number * step };
+        let ticks = (0..12).map(|i| tick((low / step).ceil() + f64::from(i))).filter(|x| *x <= high + 1e-9 * step);
         let ticks = ticks.map(|x| (x, text(x))).collect();
         Axis { low, high, from, to, logarithmic: false, ticks }
     }
@@ -194,7 +202,7 @@ impl Axis {
         let (low, high) =
             values.filter(|&x| x > 1e-4).fold((1.0f64, 0.01f64), |(low, high), x| (low.min(x), high.max(x)));
         let (low, high) = (low / 1.25, high.min(2.0) * 1.25);
-        Axis::logarithmic((low, high), (HEIGHT - BOTTOM, TOP), |x| format!("{x}"))
+        Axis::logarithmic((low, high), (HEIGHT - BOTTOM, TOP), |x| format!("{}", (x * 1e4).round() / 1e4))
     }
 
     pub(super) fn at(&self, value: f64) -> f64 {
@@ -328,5 +336,17 @@ mod tests {
         let flat = Axis::accuracy([1.0].into_iter());
         assert!(flat.high > flat.low);
         assert_eq!(round_values(0.008, 0.06), [0.01, 0.02, 0.05]);
+    }
+
+    #[test]
+    fn axes_have_ticks_with_plain_numbers() {
+        let texts = |axis: Axis| axis.ticks.into_iter().map(|(_, text)| text).collect::<Vec<_>>();
+        let plain = |x: f64| format!("{x}");
+        assert_eq!(texts(Axis::linear((0.0, 1.0), (0.0, 1.0), plain)), ["0", "0.2", "0.4", "0.6", "0.8", "1"]);
+        assert_eq!(texts(Axis::linear((0.0, 600.0), (0.0, 1.0), plain)), ["0", "200", "400", "600"]);
+        // All values between 20 and 50, and around 50 alone.
+        assert_eq!(texts(Axis::logarithmic((25.0, 40.0), (0.0, 1.0), plain)), ["25", "40"]);
+        assert_eq!(texts(Axis::logarithmic((40.0, 60.0), (0.0, 1.0), plain)), ["40", "60"]);
+        assert_eq!(texts(Axis::logarithmic((8.0, 30.0), (0.0, 1.0), plain)), ["10", "20"]);
     }
 }
