@@ -5,7 +5,7 @@ use rand_distr::{Distribution, Exp1};
 use rand_pcg::Pcg64Mcg;
 
 use crate::conditions::Conditions;
-use crate::exit::{Decision, Reading};
+use crate::exit::Reading;
 use crate::simulate::request::Line;
 use crate::simulate::scenario::{Arrivals, Scenario};
 use crate::simulate::strategy::{Kind, Ways};
@@ -138,7 +138,6 @@ impl Device {
             (Kind::Planned { falls_back, .. }, Some(mind)) => {
                 let conditions = mind.conditions(now, left);
                 let action = mind.planner.choose(&conditions).action;
-                let conditions = if left.is_finite() { conditions.cautious() } else { conditions };
                 (ways.place(action), conditions, *falls_back)
             }
             (Kind::Fixed(conditions), _) => (0, Conditions { deadline: left, ..*conditions }, false),
@@ -148,13 +147,14 @@ impl Device {
         let seconds = |work: f64| work / scenario.device_speed;
         let mut plan = Plan { way, answer: None, work: seconds(chosen.route.on_device()), fallback: None };
         let Some(policy) = &chosen.policy else { return plan };
-        for (exit, readings) in readings.iter().enumerate() {
-            let (reading, until) = (&readings[image], seconds(chosen.route.until(exit).unwrap_or(f64::INFINITY)));
-            let now = Conditions { deadline: (left - until).max(0.0), ..conditions };
-            if let Decision::Answer(class) = policy.decide_for(exit, reading, &now, policy.route()) {
-                return Plan { answer: Some((exit, class)), work: until, ..plan };
-            }
-            plan.fallback = falls_back.then_some((until, reading.class));
+        let until = |exit| seconds(chosen.route.until(exit).unwrap_or(f64::INFINITY));
+        let reading = |exit: usize| readings.get(exit).map(|readings| readings[image]);
+        plan.answer = policy.first_answer(&conditions, policy.route(), reading);
+        if let Some((exit, _)) = plan.answer {
+            plan.work = until(exit);
+        } else if falls_back {
+            let last = readings.len().checked_sub(1);
+            plan.fallback = last.and_then(|exit| Some((until(exit), reading(exit)?.class)));
         }
         plan
     }

@@ -14,7 +14,9 @@ const FIRST: f64 = 1.0;
 const LEAST: (f64, f64) = (1e-5, 1e-12);
 /// Longest round trip and longest wait, in seconds.
 const LONGEST: f64 = 1e3;
-/// One transfer moves the round trip by at most this share of it.
+/// So many transfers may move the round trip as far as they like: what was assumed at first is a guess.
+const FIRST_FEW: u32 = 5;
+/// One transfer after them moves it by at most this share of it.
 const ROUND_TRIP_STEP: f64 = 0.25;
 /// One transfer divides the seconds a bit by at most this.
 const BANDWIDTH_STEP: f64 = 8.0;
@@ -34,7 +36,7 @@ const SPEED_MOST: f64 = 1e6;
 /// tell the round trip, large ones the bandwidth, and what sizes cannot tell is put down to the bandwidth, which moves
 /// more. A tenfold drop is known after two transfers.
 ///
-/// One departure from the filter: a transfer moves the round trip by at most a quarter, makes it no longer than the transfer
+/// One departure from the filter: a transfer, but for the first five, moves the round trip by at most a quarter, makes it no longer than the transfer
 /// itself took, and makes the bandwidth at most eight times as high. The filter divides what a transfer took too long between
 /// the two, and takes what the next ones take less from the bandwidth: without these bounds one stall leaves a long round
 /// trip and a bandwidth without limit, and transfers of one size never correct them.
@@ -140,6 +142,8 @@ struct Filter {
     covariance: f64,
     /// Mean of |observed - expected| over the expected, at most [`WORST`] each.
     deviation: f64,
+    /// Transfers so far.
+    seen: u32,
 }
 
 impl Filter {
@@ -147,7 +151,7 @@ impl Filter {
         let round_trip = first.round_trip.clamp(LEAST.0, LONGEST);
         let bit = (1.0 / first.bandwidth).clamp(LEAST.1, 1.0);
         let variance = ((FIRST * round_trip).powi(2), (FIRST * bit).powi(2));
-        Filter { round_trip, bit, variance, covariance: 0.0, deviation: 0.25 }
+        Filter { round_trip, bit, variance, covariance: 0.0, deviation: 0.25, seen: 0 }
     }
 
     fn expected(&self, bits: f64) -> f64 {
@@ -165,9 +169,12 @@ impl Filter {
         let (with_round, with_bit) = (round + bits * self.covariance, self.covariance + bits * bit);
         let spread = with_round + bits * with_bit + (NOISE * expected).powi(2);
         let gains = (with_round / spread, with_bit / spread);
-        let step = ROUND_TRIP_STEP * before.round_trip;
-        let round_trip =
-            (before.round_trip + gains.0 * error).clamp(before.round_trip - step, before.round_trip + step);
+        let mut round_trip = before.round_trip + gains.0 * error;
+        if self.seen >= FIRST_FEW {
+            let step = ROUND_TRIP_STEP * before.round_trip;
+            round_trip = round_trip.clamp(before.round_trip - step, before.round_trip + step);
+        }
+        self.seen = self.seen.saturating_add(1);
         self.round_trip = round_trip.min(seconds).clamp(LEAST.0, LONGEST);
         self.bit = (before.bit + gains.1 * error).max(before.bit / BANDWIDTH_STEP).clamp(LEAST.1, 1.0);
         self.variance = ((round - gains.0 * with_round).max(0.0), (bit - gains.1 * with_bit).max(0.0));

@@ -60,8 +60,7 @@ pub fn delay(measured: &Measurements, action: Action, conditions: &Conditions) -
     measured.work(action).map_or(f64::INFINITY, |work| work.delay(bytes, conditions))
 }
 
-/// The fastest action at which the accuracy is reached with a standard error to spare, for the fastest of many that just reach it
-/// may do so by luck; if there is none, the fastest at which it is reached as measured; else the most accurate one.
+/// The fastest action at which the accuracy is reached, as measured; else the most accurate one.
 pub fn fastest(
     measured: &Measurements,
     actions: impl Iterator<Item = Action>,
@@ -71,10 +70,7 @@ pub fn fastest(
     let actions: Vec<Action> = actions.collect();
     let seconds = |action: &Action| delay(measured, *action, conditions);
     let right = |action: &Action| measured.accuracy(*action);
-    let fast = |errors: f64| {
-        let enough = |action: &&Action| right(action) - errors * measured.accuracy_error(**action) >= accuracy;
-        actions.iter().filter(enough).min_by(|a, b| seconds(a).total_cmp(&seconds(b)))
-    };
+    let enough = actions.iter().filter(|action| right(action) >= accuracy);
     let most = || actions.iter().max_by(|a, b| right(a).total_cmp(&right(b)));
-    fast(1.0).or_else(|| fast(0.0)).or_else(most).copied()
+    enough.min_by(|a, b| seconds(a).total_cmp(&seconds(b))).or_else(most).copied()
 }
