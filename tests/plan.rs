@@ -381,6 +381,8 @@ fn what_is_wrong_is_said() {
     let other = format!("{}/{other}", env!("CARGO_MANIFEST_DIR"));
     place.fails(&format!("{adaptive} --profile {other}"), &["none of the profiles given", hashes[0]]);
     place.fails("plan --measurements m.json --agreement 97", &["--agreement", "97"]);
+    place.fails("plan --measurements m.json --cut nowhere", &["--cut has no effect", "--model"]);
+    place.fails("plan --measurements m.json --threads 5", &["--threads has no effect", "--model"]);
     place.fails(&format!("plan {} --cut cut --layers 2", network()), &["--layers", "--fit-rows"]);
     place.fails(&format!("plan {} --profile p.safetensors", network()), &["0 cuts", "1 profiles", "--cut"]);
     place.fails(&eval("--measurements n.json --exit nowhere"), &["nowhere", "exit1, exit2"]);

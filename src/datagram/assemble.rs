@@ -36,10 +36,11 @@ const RESTORED: f32 = 0.75;
 
 /// Puts features together from datagrams in any order, each any number of times.
 ///
-/// It holds up to eight features, four bytes for each of their coefficients, and no more than
-/// [`Limits::output_bytes`] in all; what is too much drops the one whose first datagram came before the others'. Features whose
-/// numbers are more than 256 away from a new one are dropped, too. Datagrams of a feature that was taken are late: they count
-/// as repeated. A device that starts again should therefore not count from the same number, but, say, from a random one.
+/// It holds up to eight features, four bytes for each of their coefficients, and no more than [`Limits::output_bytes`] in all;
+/// beyond that, the one whose first datagram came before the others' is dropped. Features whose numbers are more than 256
+/// away from a new one are dropped, too. Datagrams of a feature that was taken are late, and count as repeated; a device that
+/// restarts should therefore begin with a random number, as RTP does. Datagrams with the same number and another quality,
+/// shape or number of parts are another feature; of two with one number, the one with more parts here is taken.
 #[derive(Debug)]
 pub struct Assembler {
     profile: Arc<Profile>,
@@ -107,8 +108,7 @@ impl Assembler {
     /// Takes a datagram.
     ///
     /// # Errors
-    /// `Corrupt` or `Truncated` for bytes that no encoder makes, or that do not fit the datagrams of their feature before them;
-    /// `ProfileMismatch`, `LimitExceeded`, `Unsupported`. What has arrived before stays. Never panics, whatever the bytes.
+    /// `Corrupt` or `Truncated` for bytes that no encoder makes; `ProfileMismatch`, `LimitExceeded`, `Unsupported`. What has arrived before stays. Never panics, whatever the bytes.
     pub fn push(&mut self, datagram: &[u8]) -> Result<Received> {
         let mut reader = Reader::new(datagram);
         let header = Header::read(&mut reader, &self.limits)?;

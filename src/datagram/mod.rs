@@ -2,11 +2,16 @@
 //!
 //! A part holds the symbols of some coder channels of each block, spread so that what is lost with one part has
 //! neighbours in others: coder channel number i among the active ones of the block in row y and column x is in part
-//! (i + a x + b y) mod K, with b = max(1, K / 4) and a the least number from 3 K / 8 on that is relatively prime to K. Symbols are coded with the tables of their channels, without
-//! contexts, because neighbours may be lost. What does not arrive is concealed: see [`Concealment`].
+//! (i + a x + b y) mod K, with b = max(1, K / 4) and a the least number from 3 K / 8 on that is relatively prime to K. Symbols
+//! are coded with the tables of their channels, without contexts, because neighbours may be lost. What does not arrive is
+//! concealed: see [`Concealment`].
 //!
-//! A datagram may carry a coarse copy of another part as well ([`Datagrams::copies`]; multiple description coding, see Goyal
-//! 2001), so that a lost part is mostly known coarsely.
+//! A datagram may also carry a coarse copy of the part K / 2 after its own ([`Datagrams::copies`]; multiple description coding,
+//! see Goyal 2001), so that most of a lost part is known coarsely.
+//!
+//! Which should I use? No copies below some 5 % of loss, or where lost datagrams are sent again; else copies three times
+//! coarser at a coarser quality: they cost a quarter more bytes, and with 30 % lost save ten points of accuracy and more
+//! (benches/RESULTS.md).
 //!
 //! ```
 //! use narrows::datagram::{Assembler, Concealment, Datagrams};
@@ -30,7 +35,7 @@
 //!     }
 //! }
 //! assert_eq!(assembler.missing(7), Some(vec![1]));
-//! let feature = assembler.take(7, Concealment::Neighbours)?;
+//! let feature = assembler.take(7, Concealment::default())?;
 //! assert_eq!(feature.shape(), [1, 8, 14, 14]);
 //! # Ok::<(), narrows::Error>(())
 //! ```
@@ -57,8 +62,8 @@ pub struct Datagrams {
     pub bytes: usize,
     /// Parts at least, 1 to 255: more parts lose less at a time, and cost some fourteen bytes each.
     pub parts: usize,
-    /// Each datagram also holds the symbols of another part, coarser by a factor of three (1), nine (2) or twenty-seven (3);
-    /// 0 for no copies. Coarser copies cost fewer bytes.
+    /// Each datagram also holds the symbols of another part, quantised coarser by a factor of 3 (1), 9 (2) or 27 (3); 0 for no
+    /// copies. Coarser copies cost fewer bytes. A single part has none.
     pub copies: u8,
 }
 

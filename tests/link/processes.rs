@@ -1,6 +1,6 @@
 //! Servers as processes: they end without loss, and one that is killed costs a retry.
 
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use narrows::link::{Client, ClientOptions, Data, Layer};
@@ -239,6 +239,37 @@ fn a_device_that_is_behind_may_skip_what_is_late() {
     assert!(number("accuracy") <= 1.0 - skipped / images + 1e-9, "{summary}");
     let all = offload(&["http://127.0.0.1:1"], &slow);
     assert_eq!(all["skipped"], 0);
+}
+
+#[test]
+fn what_an_interrupted_device_has_measured_is_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    // Sooner than it listens to signals, it just ends.
+    for seconds in [1, 2, 4, 8] {
+        let out = folder.path().join(seconds.to_string());
+        let device = Command::new(env!("CARGO_BIN_EXE_narrows"))
+            .args(["offload", "--server", "http://127.0.0.1:1", "--model", "network.onnx", "--model-output", "logits"])
+            .args(["--policy", "local", "--images", "test_images.png", "--labels", "test_labels.txt"])
+            .args(["--normalize", "cifar10", "--interval", "100ms", "--out"])
+            .arg(&out)
+            .current_dir(DEMO)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        std::thread::sleep(Duration::from_secs(seconds));
+        let pid = device.id().to_string();
+        assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
+        let output = device.wait_with_output().unwrap();
+        let error = String::from_utf8_lossy(&output.stderr);
+        if error.contains("interrupted after") {
+            assert_eq!(output.status.code(), Some(1), "{error}");
+            let lines = std::fs::read_to_string(out.join("requests.csv")).unwrap().lines().count() - 1;
+            assert!(lines > 0 && lines < 1000 && error.contains(&format!("after {lines} of 1000 images")), "{error}");
+            return;
+        }
+    }
+    panic!("no device kept anything");
 }
 
 #[test]

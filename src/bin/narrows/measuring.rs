@@ -81,6 +81,27 @@ pub struct MeasureArgs {
     threads: usize,
 }
 
+impl MeasureArgs {
+    /// A flag that was given although it says how to measure, if there is one.
+    pub fn given(&self) -> Option<&'static str> {
+        [
+            ("--model-output", self.model_output.is_some()),
+            ("--exit", !self.exit.is_empty()),
+            ("--profile", !self.profile.is_empty()),
+            ("--images", self.images.images.is_some()),
+            ("--labels", self.images.labels.is_some()),
+            ("--rows", self.rows.is_some()),
+            ("--fit-rows", self.fit_rows.is_some()),
+            ("--layers", self.layers.is_some()),
+            ("--baselines", !self.baselines.is_empty()),
+            ("--no-rdo", self.no_rdo),
+            ("--threads", self.threads != 0),
+        ]
+        .into_iter()
+        .find_map(|(flag, given)| given.then_some(flag))
+    }
+}
+
 /// A network with its images, cuts and profiles, ready to be measured.
 pub struct Setup {
     pub network: Network,

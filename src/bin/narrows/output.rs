@@ -6,6 +6,9 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 
+/// Exit status of a program that is told twice to end, as shells have it for SIGINT.
+pub const INTERRUPTED: i32 = 130;
+
 /// True for `-`, which stands for standard input or output.
 pub fn is_pipe(path: &Path) -> bool {
     path.as_os_str() == "-"

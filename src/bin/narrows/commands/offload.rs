@@ -205,6 +205,9 @@ pub fn run(args: &Args) -> Result<()> {
     let stale = args.skip_late.then(|| Duration::try_from_secs_f64(args.deadline).unwrap_or(Duration::MAX));
     let records = device.run(args.policy, (args.interval, stale), &mut |_| bar.inc(1))?;
     bar.finish_and_clear();
+    if records.is_empty() && images.len() > 0 {
+        bail!("interrupted before the first image was answered");
+    }
     let name = match args.policy {
         Policy::Adaptive => match args.goal.wanted(true) {
             Wanted::Delay => "adaptive, least delay".into(),
@@ -230,6 +233,9 @@ pub fn run(args: &Args) -> Result<()> {
     }
     if summary.lost > 0 {
         bail!("{} of {} images have no answer", summary.lost, summary.images);
+    }
+    if records.len() < images.len() {
+        bail!("interrupted after {} of {} images", records.len(), images.len());
     }
     Ok(())
 }

@@ -82,6 +82,10 @@ pub fn run(args: &Args) -> Result<()> {
     if let Some(bad) = args.agreement.filter(|share| !(0.0..=1.0).contains(share)) {
         bail!("--agreement takes a share from 0 to 1, not {bad}");
     }
+    let flag = if args.cut.is_empty() { args.measuring.given() } else { Some("--cut") };
+    if let (None, Some(flag)) = (&args.model, flag) {
+        bail!("{flag} has no effect with --measurements, which say what was measured: use it with --model");
+    }
     let power = args.power.power()?;
     let (measured, mut about) = match &args.model {
         Some(model) => measure(args, model)?,
@@ -94,7 +98,7 @@ pub fn run(args: &Args) -> Result<()> {
     let unlabelled = measured.labels == measured.answers;
     let agreement = args.agreement.is_some() || unlabelled;
     if unlabelled && args.agreement.is_none() {
-        about.push("There are no labels: accuracy is agreement with the uncut network.".into());
+        about.push("The labels are the uncut network's own answers, as they are where none were given: accuracy is agreement with it.".into());
     }
     let measured = Arc::new(if agreement { measured.by_agreement() } else { measured });
     let wanted = args.agreement.unwrap_or(args.goal.accuracy(measured.accuracy(Action::Local)));

@@ -15,7 +15,7 @@ use crate::args::load_profile;
 use crate::logs::LogArgs;
 use crate::model::{Cut, Network};
 use crate::normalize::NormalizeArgs;
-use crate::output::print;
+use crate::output::{INTERRUPTED, print};
 use crate::tails::{CutTail, Whole};
 use crate::units;
 
@@ -35,9 +35,6 @@ profile that a stream names; NAME@CUT is one particular cut.
 Once the server listens, it prints one line on standard output: `listening ADDR`, or
 `listening ADDR metrics ADDR`. On SIGTERM or SIGINT it reports that it is not ready, finishes
 the requests in flight, and exits; a second signal ends it at once.";
-
-/// Exit status of a server that is told twice to end, as shells have it for SIGINT.
-const AT_ONCE: i32 = 130;
 
 /// Serve the tail of a network over gRPC (Open Inference Protocol).
 #[derive(Debug, clap::Args)]
@@ -110,7 +107,7 @@ struct BoundArgs {
     #[arg(long, value_name = "N", default_value_t = Bounds::default().queue)]
     queue: usize,
     /// Requests that are decoded and run at the same time [default: the number of processors over --threads].
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     workers: Option<u16>,
     /// Threads that run the network for one request: more for lower latency, fewer for higher throughput.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
@@ -208,7 +205,7 @@ pub fn run(args: &Args) -> Result<()> {
             // It fails if the server has ended already.
             let _ = end.send(());
             signal().await;
-            std::process::exit(AT_ONCE);
+            std::process::exit(INTERRUPTED);
         });
         let end = async {
             let _ = ended.await;

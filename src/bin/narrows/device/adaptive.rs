@@ -5,6 +5,8 @@
 //! there is time for it, else by the last exit that was passed. While nothing is sent, a stream now and then tells whether
 //! the link has become better.
 
+mod probe;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -16,7 +18,6 @@ use narrows::link::{Layer, Reply};
 use narrows::split::{Action, Goal, Hysteresis, LinkEstimate, Measurements, Planner, Power, layers_by_deadline};
 use narrows::{Conditions, Encoder, Profile, Quality};
 use ndarray::ArrayD;
-use tokio::task::JoinHandle;
 use tonic::Status;
 
 use crate::codecs::ImageCodec;
@@ -24,22 +25,15 @@ use crate::device::camera::{Sending, WARM_UP, Work, layers_of};
 use crate::device::{Device, Pace, Part, Setup};
 use crate::metrics::argmax;
 use crate::model::{Cut, Exit, Network, Pool, Stages};
+use probe::Probe;
 
-/// Time without a transfer after which a stream is sent to see how the link is.
-const SILENCE: Duration = Duration::from_secs(1);
 /// Time after which it is worked out anew, for the conditions of then, what exits answer and whether asking them pays.
 const BELIEF: Duration = Duration::from_secs(1);
-/// Streams that are sent before the first image, to see how the link is, and the longest time that one may take.
-const GREETINGS: usize = 5;
-const GREETING: Duration = Duration::from_secs(1);
 /// Share of delay or energy that another choice must save before it is changed to. It is half of what planners take if not
 /// told: the estimates that a deadline is compared with are cautious already.
 const CHANGE: f64 = 0.05;
 /// The device's own answer, and what the server is expected to answer, are to be there this many seconds before the deadline.
 const MARGIN: f64 = 0.005;
-/// An answer to a stream that was sent to see how the link is, or that came too late, is no longer waited for after this many
-/// seconds: what it would tell of the link is old by then.
-const LATEST: f64 = 3.0;
 /// The server's word on a layer is waited for at most this many seconds before the next one is sent.
 const LONGEST: f64 = 60.0;
 
@@ -79,22 +73,6 @@ pub struct Adaptive {
     /// A stream of each coding, made while warming up: sent to see how the link is, it costs no work.
     samples: HashMap<(usize, usize), Vec<u8>>,
     probe: Option<Probe>,
-}
-
-/// Something that was sent whose answer is not waited for: how long it takes tells how the link is.
-struct Probe {
-    action: Action,
-    sending: Sending,
-    reply: Underway,
-}
-
-/// A request on its way. It is given up when this is dropped.
-struct Underway(JoinHandle<Result<Reply, Status>>);
-
-impl Drop for Underway {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
 }
 
 impl Adaptive {
@@ -293,19 +271,6 @@ impl Adaptive {
         let server = self.link.conditions().on_server(server);
         self.link.stalled(sending.bytes(), sending.busy() - server);
     }
-
-    /// What would be sent if something were, and a stream of its kind: what that takes is what has to be known. None if
-    /// nothing would be, however good the link became.
-    fn probe(&self) -> Option<(Action, Vec<u8>)> {
-        let conditions = Conditions { deadline: self.deadline, ..self.link.conditions() };
-        let faster = Conditions { bandwidth: f64::INFINITY, round_trip: 0.0, ..conditions };
-        let action = match (self.planner.best(&faster).action, self.streams.best(&conditions).action) {
-            (Action::Local, _) => return None,
-            (_, action) => action,
-        };
-        let Action::Split { cut, coding } = action else { return None };
-        Some((action, self.samples.get(&(cut, coding))?.clone()))
-    }
 }
 
 /// How many layers the server answers by the deadline of the conditions, at least one; `server` are its seconds of work.
@@ -492,64 +457,6 @@ impl Device<'_> {
         work.record.device += seconds;
         work.record.answer = logits.first().map(|logits| argmax(logits));
         Ok(seconds)
-    }
-
-    /// Sends some streams before the first image, so that the link is no stranger then.
-    pub(super) fn greet(&mut self) {
-        let Some(adaptive) = &mut self.adaptive else { return };
-        let Some((action, stream)) = adaptive.probe() else { return };
-        // To connect takes longer than to send.
-        let (client, model) = (self.setup.client.clone(), self.setup.models[0].clone());
-        let ready = self.runtime.block_on(async { tokio::time::timeout(GREETING, client.ready(&model)).await });
-        // The device does without a server too.
-        let greetings = if matches!(ready, Ok(Ok(()))) { GREETINGS } else { 0 };
-        for _ in 0..greetings {
-            let sending = Sending::new(&self.setup, 0, "stream", vec![stream.clone()]);
-            let reply = self.runtime.block_on(async { tokio::time::timeout(GREETING, sending.reply()).await });
-            match reply {
-                Ok(Ok(reply)) => adaptive.observe(action, Some(sending.bytes()), &reply),
-                Ok(Err(_)) | Err(_) => {
-                    adaptive.stalled(action, &sending);
-                    break;
-                }
-            }
-        }
-        adaptive.ask();
-    }
-
-    /// Sends a stream to see how the link is, if nothing has been sent for a while. The image has its answer by then, and
-    /// that to the stream is not waited for.
-    fn look(&mut self, adaptive: &mut Adaptive, work: &mut Work) {
-        work.delay = Some(work.due.elapsed().as_secs_f64());
-        if adaptive.probe.is_some() || adaptive.last.elapsed() < SILENCE {
-            return;
-        }
-        let Some((action, stream)) = adaptive.probe() else { return };
-        let sending = Sending::new(&self.setup, 0, "stream", vec![stream]);
-        work.record.payload += sending.bytes();
-        let reply = self.send_off(&sending);
-        adaptive.probe = Some(Probe { action, sending, reply });
-        adaptive.last = Instant::now();
-    }
-
-    /// Sends something and leaves the answer to be picked up.
-    fn send_off(&self, sending: &Sending) -> Underway {
-        let sending = sending.clone();
-        Underway(self.runtime.spawn(async move { sending.reply().await }))
-    }
-
-    /// Learns from an answer that was not waited for, if it has come; gives it up if it does not.
-    fn heard(&mut self, adaptive: &mut Adaptive) {
-        let Some(mut probe) = adaptive.probe.take() else { return };
-        if probe.reply.0.is_finished() {
-            if let Ok(Ok(reply)) = self.runtime.block_on(&mut probe.reply.0) {
-                adaptive.observe(probe.action, probe.sending.timed(&reply), &reply);
-            }
-        } else if probe.sending.seconds() < LATEST {
-            adaptive.probe = Some(probe);
-        } else {
-            adaptive.stalled(probe.action, &probe.sending);
-        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! A device with a camera: head, encoder, link.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -19,7 +20,7 @@ use crate::images::Images;
 use crate::metrics::argmax;
 use crate::model::{Cut, Network, Pool};
 use crate::normalize::Normalize;
-use crate::output::note;
+use crate::output::{INTERRUPTED, note};
 
 /// Runs of each part before the first image.
 pub(super) const WARM_UP: usize = 6;
@@ -107,7 +108,11 @@ impl<'a> Device<'a> {
             }
             before = now;
         };
+        let interrupted = self.interrupted();
         for i in 0..self.images.len() {
+            if interrupted.load(Ordering::Relaxed) {
+                break;
+            }
             let pixels = self.images.pixels(i)?;
             let due = match interval {
                 Some(interval) => start + interval * i as u32,
@@ -126,6 +131,20 @@ impl<'a> Device<'a> {
         }
         sent(&mut records);
         Ok(records)
+    }
+
+    /// Becomes true when the user interrupts: what was measured until then is kept. A second time ends the program.
+    fn interrupted(&self) -> Arc<AtomicBool> {
+        let interrupted = Arc::new(AtomicBool::new(false));
+        let told = interrupted.clone();
+        self.runtime.spawn(async move {
+            while tokio::signal::ctrl_c().await.is_ok() {
+                if told.swap(true, Ordering::Relaxed) {
+                    std::process::exit(INTERRUPTED);
+                }
+            }
+        });
+        interrupted
     }
 
     /// The first run of each part takes longer than all others, and a device that has run for a while has had it.
