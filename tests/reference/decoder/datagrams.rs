@@ -49,8 +49,7 @@ pub fn feature(datagrams: &[Vec<u8>], profile: &Profile) -> Result<Decoded> {
     // The block, number among the active channels, and table of each symbol of a part.
     let table = |level: i64| &p["bank"][level as usize * 32..][..32];
     let of = |k: usize| {
-        let divides = |d: usize, of: usize| of % d == 0;
-        let prime = |a: &usize| (2..=*parts).all(|d| !divides(d, *a) || !divides(d, *parts));
+        let prime = |a: &usize| (2..=*parts).all(|d| !a.is_multiple_of(d) || !parts.is_multiple_of(d));
         let a = ((3 * parts).div_ceil(8).max(1)..).find(prime).unwrap_or(1);
         let b = (parts / 4).max(1);
         let channels = (0..blocks).flat_map(|block| (0..fine.active.len()).map(move |i| (block, i)));
