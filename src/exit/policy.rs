@@ -129,6 +129,7 @@ impl Policy {
     }
 
     /// What [`read`](Self::read) goes by: policies that agree in it read the same logits alike.
+    #[cfg(feature = "split")]
     pub(crate) fn reads_by(&self) -> (usize, &[f64]) {
         (self.classes, &self.sharpness)
     }
