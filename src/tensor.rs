@@ -85,9 +85,9 @@ impl Axes {
         if self.channels >= rank || self.batch.is_some_and(|batch| batch >= rank || batch == self.channels) {
             let batch = self.batch.map_or("none".to_string(), |batch| batch.to_string());
             return Err(Error::invalid(format!(
-                "a feature of {rank} axes, 0 to {}, can not have axis {} for channels and axis {batch} for the batch",
-                rank - 1,
-                self.channels
+                "axes out of place: channels {}, batch {batch}, in a feature with {rank} axes, 0 to {}",
+                self.channels,
+                rank - 1
             )));
         }
         Ok(())

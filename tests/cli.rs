@@ -351,7 +351,7 @@ fn bad_files_get_one_line_and_leave_nothing_behind() {
     place.fails("decode good.npy -o out.npy", &["good.npy is a feature, not a stream"]);
     place.fails("encode good.npy -o out.nrw --lanes 3", &["lanes"]);
     place.fails("encode good.npy -o out.nrw --scale=-1", &["positive"]);
-    place.fails("encode good.npy -o out.nrw --channel-axis 7", &["axes", "axis 7 for channels"]);
+    place.fails("encode good.npy -o out.nrw --channel-axis 7", &["channels 7", "axes, 0 to 2"]);
     place.fails("encode good.npy -o out.nrw --bytes 2", &["budget"]);
     place.fails("encode good.npy -o - --json", &["--json"]);
 
