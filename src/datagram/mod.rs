@@ -10,8 +10,8 @@
 //! see Goyal 2001), so that most of a lost part is known coarsely.
 //!
 //! Which should I use? No copies below some 5 % of loss, or where lost datagrams are sent again; else copies three times
-//! coarser at a coarser quality: they cost a quarter more bytes, and with 30 % lost save ten points of accuracy and more
-//! (benches/RESULTS.md).
+//! coarser at a coarser quality, which keeps the bytes: the more is lost, the more they save (benches/RESULTS.md has how much,
+//! for two networks).
 //!
 //! ```
 //! use narrows::datagram::{Assembler, Concealment, Datagrams};
